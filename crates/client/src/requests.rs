@@ -1,0 +1,203 @@
+//! Bodies of requests and answers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::Precision;
+
+/// How to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// Unit of the timestamps.
+    pub precision: Precision,
+    /// Keep the good lines when some are bad.
+    pub accept_partial: bool,
+    /// Answer before the data is durable.
+    pub no_sync: bool,
+    /// Compress the request.
+    pub gzip: bool,
+}
+
+/// A new table.
+#[derive(Debug, Clone, Serialize)]
+pub struct CreateTable {
+    /// Its database; created if it does not exist.
+    pub db: String,
+    /// Its name.
+    pub table: String,
+    /// Names of its tags.
+    pub tags: Vec<String>,
+    /// Its fields.
+    pub fields: Vec<Field>,
+}
+
+/// A field of a new table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// `utf8`, `int64`, `uint64`, `float64` or `bool`.
+    #[serde(rename = "type")]
+    pub field_type: String,
+}
+
+/// A new trigger.
+#[derive(Debug, Clone, Serialize)]
+pub struct CreateTrigger {
+    /// Its database.
+    pub db: String,
+    /// Its name.
+    pub trigger_name: String,
+    /// Its plugin, relative to the plugin directory of the server.
+    pub plugin_filename: String,
+    /// When it runs, in canonical form.
+    pub trigger_specification: String,
+    /// How it runs.
+    pub trigger_settings: TriggerSettings,
+    /// Its arguments.
+    pub trigger_arguments: Option<BTreeMap<String, String>>,
+    /// Whether it waits to be enabled.
+    pub disabled: bool,
+}
+
+/// How a trigger runs.
+#[derive(Debug, Clone, Serialize)]
+pub struct TriggerSettings {
+    /// Whether its runs may overlap.
+    pub run_async: bool,
+    /// What happens when one fails: `log`, `retry` or `disable`.
+    pub error_behavior: String,
+}
+
+/// A file of a plugin's directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PluginFile {
+    /// Its path there.
+    pub relative_path: String,
+    /// Its content.
+    pub content: String,
+}
+
+/// A dry run of a data-write plugin.
+#[derive(Debug, Clone, Serialize)]
+pub struct TestWal {
+    /// The plugin, relative to the plugin directory of the server.
+    pub filename: String,
+    /// Database to act as.
+    pub database: String,
+    /// The written lines.
+    pub input_lp: String,
+    /// Test cache to use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_name: Option<String>,
+    /// Arguments of the plugin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_arguments: Option<BTreeMap<String, String>>,
+}
+
+/// A dry run of a schedule plugin.
+#[derive(Debug, Clone, Serialize)]
+pub struct TestSchedule {
+    /// The plugin, relative to the plugin directory of the server.
+    pub filename: String,
+    /// Database to act as.
+    pub database: String,
+    /// Cron expression whose next instant the plugin is called with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// Test cache to use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_name: Option<String>,
+    /// Arguments of the plugin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_arguments: Option<BTreeMap<String, String>>,
+}
+
+/// A dry run of a request plugin.
+#[derive(Debug, Clone, Serialize)]
+pub struct TestRequest {
+    /// The plugin, relative to the plugin directory of the server.
+    pub filename: String,
+    /// Database to act as.
+    pub database: String,
+    /// Query parameters of the request.
+    pub query_parameters: BTreeMap<String, String>,
+    /// Headers of the request.
+    pub headers: BTreeMap<String, String>,
+    /// Body of the request.
+    pub body: String,
+    /// Test cache to use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_name: Option<String>,
+    /// Arguments of the plugin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_arguments: Option<BTreeMap<String, String>>,
+}
+
+/// What a dry run did. Serialised it has the keys in the order of `spec/engine.md` 8.4.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestReport {
+    /// Instant of the call; only for schedule plugins, and then `null` where there is none.
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub trigger_time: Option<Option<String>>,
+    /// The log.
+    pub log_lines: Vec<String>,
+    /// Lines that would have been written, by database.
+    pub database_writes: BTreeMap<String, Vec<String>>,
+    /// What went wrong.
+    pub errors: Vec<String>,
+    /// The answer of a request plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<TestResponse>,
+}
+
+/// The answer of a request plugin in a dry run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestResponse {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers in order; a name may repeat.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: String,
+}
+
+/// Tells `null` from a key that is not there.
+#[expect(clippy::option_option, reason = "three cases that are three in the JSON too")]
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Ping {
+    /// Name of the product.
+    pub product_name: String,
+    /// Version of the interface it is compatible with.
+    pub version: String,
+    /// Its own version.
+    pub revision: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_rendered_as_it_came() {
+        for text in [
+            r#"{"log_lines":["INFO: a"],"database_writes":{"db":["m f=1"]},"errors":[]}"#,
+            r#"{"trigger_time":null,"log_lines":[],"database_writes":{},"errors":["invalid cron syntax"]}"#,
+            r#"{"trigger_time":"2026-01-01T00:00:05Z","log_lines":[],"database_writes":{},"errors":[]}"#,
+            r#"{"log_lines":[],"database_writes":{},"errors":[],"response":{"status":200,"headers":[["a","b"]],"body":"x"}}"#,
+        ] {
+            let report: TestReport = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&report).unwrap(), text);
+        }
+    }
+}

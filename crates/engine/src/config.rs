@@ -1,0 +1,58 @@
+//! The limits of the engine and where its plugins are.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidemill_triggers::{PluginType, RetryPolicy};
+use tidemill_worker::PackageManager;
+
+/// Settings of the engine; the defaults are those of `serve`.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Where plugins are; without it no trigger can be created.
+    pub plugin_dir: Option<PathBuf>,
+    /// Types that may be created; empty for all.
+    pub restrict_plugin_triggers_to: Vec<PluginType>,
+    /// Runs of one asynchronous trigger that may be in flight.
+    pub async_concurrency_max: usize,
+    /// Requests to one trigger that may be waiting or running; beyond it the answer is 503.
+    pub request_queue_max: usize,
+    /// Longest duration of a data-write or scheduled run.
+    pub run_timeout: Duration,
+    /// Longest time from the arrival of a request to its answer.
+    pub request_timeout: Duration,
+    /// Longest time in which a plugin's module may be loaded.
+    pub load_timeout: Duration,
+    /// Time that a run gets to end after its deadline or after its trigger was stopped; then its process is killed.
+    pub stop_grace: Duration,
+    /// Rows after which a data-write run takes no further commit.
+    pub run_rows_max: usize,
+    /// Bytes after which a data-write run takes no further commit.
+    pub run_bytes_max: usize,
+    /// When failed runs of `retry` triggers and lost workers are tried again.
+    pub retry: RetryPolicy,
+    /// What packages are installed with.
+    pub package_manager: PackageManager,
+    /// Environment variables that plugins get although the server reads credentials from them (`--plugin-env`).
+    pub passed_variables: Vec<String>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            plugin_dir: None,
+            restrict_plugin_triggers_to: Vec::new(),
+            async_concurrency_max: 16,
+            request_queue_max: 1024,
+            run_timeout: Duration::from_mins(10),
+            request_timeout: Duration::from_mins(1),
+            load_timeout: Duration::from_mins(2),
+            stop_grace: Duration::from_secs(2),
+            run_rows_max: 500_000,
+            run_bytes_max: 64 * 1024 * 1024,
+            retry: RetryPolicy::default(),
+            package_manager: PackageManager::default(),
+            passed_variables: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,520 @@
+//! The engine: which triggers run, and everything that clients can ask for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex as BlockingMutex;
+use tidemill_catalog::CatalogState;
+use tidemill_ingest::{Ingest, TriggerKey};
+use tidemill_query::QueryEngine;
+use tidemill_triggers::{Backoff, TriggerDefinition, TriggerSpec};
+use tidemill_worker::{InstallError, Packages, PythonEnvironment};
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::EngineConfig;
+use crate::error::{EngineError, trigger_change_failed};
+use crate::global_cache::GlobalCache;
+use crate::launcher::Launcher;
+use crate::plugin_files::PluginFiles;
+use crate::plugin_logs::PluginLogs;
+use crate::python_launcher::PythonLauncher;
+use crate::request_runner::{PluginRequest, PluginResponse, RequestError, RequestRoutes};
+use crate::requests::{
+    CreateTrigger, InstallPackages, InstallRequirements, ReplaceDirectory, TestReport, TestRequest,
+    TestSchedule, TestWal, UpdateFile, UploadFile,
+};
+use crate::services::Services;
+use crate::test_runs::TestRuns;
+use crate::trigger_task::{DisableRequest, RunningTrigger};
+
+/// Longest reason that is kept with a disabled trigger, in bytes.
+const REASON_BYTES_MAX: usize = 4096;
+
+/// The place of one trigger: what runs of it, under the lock that serialises starting and stopping it.
+#[derive(Default)]
+struct Place {
+    running: Mutex<Option<RunningTrigger>>,
+}
+
+/// The processing engine of a server.
+pub struct Engine {
+    services: Arc<Services>,
+    packages: Option<Packages>,
+    routes: Arc<RequestRoutes>,
+    places: BlockingMutex<HashMap<TriggerKey, Arc<Place>>>,
+    tests: TestRuns,
+    disable: mpsc::UnboundedSender<DisableRequest>,
+    shutdown: CancellationToken,
+}
+
+impl Engine {
+    /// Starts all enabled triggers; their worker processes come up in the background, and what goes wrong there is in
+    /// their logs. `python` is `None` where the server has no plugin directory.
+    pub async fn start(
+        config: EngineConfig,
+        ingest: Arc<Ingest>,
+        query: Arc<QueryEngine>,
+        logs: Arc<PluginLogs>,
+        python: Option<PythonEnvironment>,
+    ) -> Arc<Self> {
+        let launcher = PythonLauncher::new(
+            python.clone(),
+            config.plugin_dir.clone(),
+            config.passed_variables.clone(),
+        );
+        let packages = python.zip(config.plugin_dir.clone());
+        let packages =
+            packages.map(|(python, plugin_dir)| Packages::new(python, config.package_manager, plugin_dir));
+        Self::start_with(config, ingest, query, logs, Arc::new(launcher), packages).await
+    }
+
+    /// Starts the engine with workers from anywhere.
+    pub(crate) async fn start_with(
+        config: EngineConfig,
+        ingest: Arc<Ingest>,
+        query: Arc<QueryEngine>,
+        logs: Arc<PluginLogs>,
+        launcher: Arc<dyn Launcher>,
+        packages: Option<Packages>,
+    ) -> Arc<Self> {
+        let files = PluginFiles::new(config.plugin_dir.clone());
+        let global_cache = Arc::new(GlobalCache::new(None));
+        let services = Arc::new(Services {
+            config,
+            ingest,
+            query,
+            logs,
+            launcher,
+            files,
+            global_cache,
+        });
+        let (disable, disable_requests) = mpsc::unbounded_channel();
+        let engine = Arc::new(Self {
+            tests: TestRuns::new(Arc::clone(&services)),
+            services,
+            packages,
+            routes: Arc::default(),
+            places: BlockingMutex::default(),
+            disable,
+            shutdown: CancellationToken::new(),
+        });
+        // Before the triggers are looked at, so that no change falls between.
+        let changes = engine.services.catalog().changes();
+        for (key, _) in enabled_triggers(&engine.services.catalog().state()) {
+            engine.settle(key).await;
+        }
+        tokio::spawn(Arc::clone(&engine).follow_catalog(changes, disable_requests));
+        engine
+    }
+
+    /// Creates a trigger and, unless it is disabled, starts it. The checks and their order are those of engine.md 8.3.
+    pub async fn create_trigger(&self, request: CreateTrigger) -> Result<(), EngineError> {
+        let restriction = &self.services.config.restrict_plugin_triggers_to;
+        if !restriction.is_empty() {
+            let plugin_type = TriggerSpec::parse(&request.trigger_specification)?.plugin_type();
+            if !restriction.contains(&plugin_type) {
+                return Err(EngineError::RestrictedType(plugin_type));
+            }
+        }
+        self.services
+            .resolve_plugin(&request.plugin_filename)
+            .await
+            .map_err(EngineError::Plugin)?;
+        let spec = TriggerSpec::parse(&request.trigger_specification)?;
+        let trigger_name = request.trigger_name.clone();
+        let definition = TriggerDefinition {
+            trigger_id: 0,
+            trigger_name: request.trigger_name,
+            plugin_filename: request.plugin_filename,
+            database_name: request.db.clone(),
+            spec,
+            settings: request.trigger_settings,
+            arguments: request.trigger_arguments,
+            disabled: request.disabled,
+            disabled_reason: None,
+            created_at_lsn: self.services.ingest.committed().borrow().0,
+        };
+        let created = self.services.catalog().transact(|transaction| {
+            transaction.create_trigger(&request.db, definition)?;
+            Ok(find_trigger(transaction.state(), &request.db, &trigger_name).map(|(key, _)| key))
+        });
+        let created = created
+            .await
+            .map_err(|error| trigger_change_failed(error, &trigger_name))?;
+        if let Some(key) = created {
+            self.settle(key).await;
+        }
+        Ok(())
+    }
+
+    /// Deletes a trigger, an enabled one only with `force`. What runs of it is stopped, if need be by killing it.
+    pub async fn delete_trigger(&self, db: &str, trigger_name: &str, force: bool) -> Result<(), EngineError> {
+        let deleted = self.services.catalog().transact(|transaction| {
+            let found = find_trigger(transaction.state(), db, trigger_name).map(|(key, _)| key);
+            transaction.delete_trigger(db, trigger_name, force)?;
+            Ok(found)
+        });
+        let deleted = deleted
+            .await
+            .map_err(|error| trigger_change_failed(error, trigger_name))?;
+        if let Some(key) = deleted {
+            self.settle(key).await;
+            self.places.lock().remove(&key);
+            self.services.ingest.forget_cursor(key);
+        }
+        Ok(())
+    }
+
+    /// Enables a trigger. One that is enabled and waits for Python or its plugin, or has ended, tries again at once.
+    pub async fn enable_trigger(&self, db: &str, trigger_name: &str) -> Result<(), EngineError> {
+        let key = self.set_disabled(db, trigger_name, false).await?;
+        self.settle(key).await;
+        let place = self.place(key);
+        let mut running = place.running.lock().await;
+        match running.take() {
+            Some(ended) if ended.has_ended() => {
+                ended.stop().await;
+                drop(running);
+                self.settle(key).await;
+            }
+            Some(alive) => {
+                alive.session.retry_now();
+                *running = Some(alive);
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Disables a trigger. What runs of it is stopped, if need be by killing it; a run that did not end is repeated when
+    /// the trigger is enabled.
+    pub async fn disable_trigger(&self, db: &str, trigger_name: &str) -> Result<(), EngineError> {
+        let key = self.set_disabled(db, trigger_name, true).await?;
+        self.settle(key).await;
+        Ok(())
+    }
+
+    /// Runs the request trigger with that path, the part of the raw URI path after `/api/v3/engine/`.
+    pub async fn handle_request(
+        &self,
+        path: &str,
+        request: PluginRequest,
+    ) -> Result<PluginResponse, RequestError> {
+        let route = self.routes.find(path).ok_or(RequestError::NotFound)?;
+        route.handle(request).await
+    }
+
+    /// Runs `process_writes` of a plugin without writing anything.
+    pub async fn test_wal(&self, test: TestWal) -> Result<TestReport, EngineError> {
+        self.tests.wal(test).await
+    }
+
+    /// Runs `process_scheduled_call` of a plugin without writing anything.
+    pub async fn test_schedule(&self, test: TestSchedule) -> Result<TestReport, EngineError> {
+        self.tests.schedule(test).await
+    }
+
+    /// Runs `process_request` of a plugin without writing anything.
+    pub async fn test_request(&self, test: TestRequest) -> Result<TestReport, EngineError> {
+        self.tests.request(test).await
+    }
+
+    /// Puts a file into the plugin directory. A trigger that uses it runs the new code from its next run on.
+    pub async fn upload_file(&self, request: UploadFile) -> Result<(), EngineError> {
+        let UploadFile { plugin_name, content } = request;
+        let uploaded = self
+            .services
+            .with_files(&plugin_name, move |files, name| files.upload(name, &content));
+        uploaded.await.map_err(EngineError::PluginFile)?;
+        self.retry_workers();
+        Ok(())
+    }
+
+    /// Replaces the file of a trigger's plugin, or the `__init__.py` of its package.
+    pub async fn update_file(&self, request: UpdateFile) -> Result<(), EngineError> {
+        let UpdateFile {
+            plugin_name,
+            content,
+            db,
+        } = request;
+        let plugin_filename = self.plugin_of_trigger(&plugin_name, db.as_deref())?;
+        let updated = self
+            .services
+            .with_files(&plugin_filename, move |files, name| files.update(name, &content));
+        updated.await.map_err(EngineError::PluginFile)?;
+        self.retry_workers();
+        Ok(())
+    }
+
+    /// Replaces the directory of a trigger's plugin in one step.
+    pub async fn replace_directory(&self, request: ReplaceDirectory) -> Result<(), EngineError> {
+        let ReplaceDirectory {
+            plugin_name,
+            files: content,
+            db,
+        } = request;
+        let plugin_filename = self.plugin_of_trigger(&plugin_name, db.as_deref())?;
+        let content: Vec<_> = content
+            .into_iter()
+            .map(|file| (file.relative_path, file.content))
+            .collect();
+        let replaced = self.services.with_files(&plugin_filename, move |files, name| {
+            files.replace_directory(name, &content)
+        });
+        replaced.await.map_err(EngineError::PluginFile)?;
+        self.retry_workers();
+        Ok(())
+    }
+
+    /// Installs packages into the environment of all plugins.
+    pub async fn install_packages(&self, request: InstallPackages) -> Result<(), EngineError> {
+        let packages = self.packages()?;
+        packages
+            .install(&request.packages, &mut log_installer_line)
+            .await
+            .map_err(install_failed)
+    }
+
+    /// Installs what a requirements file names into the environment of all plugins.
+    pub async fn install_requirements(&self, request: InstallRequirements) -> Result<(), EngineError> {
+        let packages = self.packages()?;
+        let location = &request.requirements_location;
+        packages
+            .install_requirements(location, &mut log_installer_line)
+            .await
+            .map_err(install_failed)
+    }
+
+    /// Stops all triggers. Takes at most two grace periods, whatever their plugins do.
+    pub async fn shutdown(&self) {
+        self.shutdown.cancel();
+        let keys: Vec<TriggerKey> = self.places.lock().keys().copied().collect();
+        let stops = keys.into_iter().map(|key| self.settle(key));
+        tokio::join!(futures::future::join_all(stops), self.tests.shutdown());
+    }
+
+    /// Starts workers at once that wait for their next attempt: what they lacked may be there now.
+    fn retry_workers(&self) {
+        let places: Vec<Arc<Place>> = self.places.lock().values().cloned().collect();
+        for place in places {
+            // A trigger that is being started or stopped needs no help.
+            if let Ok(running) = place.running.try_lock()
+                && let Some(running) = running.as_ref()
+            {
+                running.session.retry_if_down();
+            }
+        }
+    }
+
+    fn packages(&self) -> Result<&Packages, EngineError> {
+        let without_plugin_dir = || "Plugin environment management is disabled".to_owned();
+        self.packages
+            .as_ref()
+            .ok_or_else(|| EngineError::PackagesUnavailable(without_plugin_dir()))
+    }
+
+    async fn set_disabled(
+        &self,
+        db: &str,
+        trigger_name: &str,
+        disabled: bool,
+    ) -> Result<TriggerKey, EngineError> {
+        let not_found = || EngineError::TriggerNotFound(trigger_name.to_owned());
+        let changed = self.services.catalog().transact(|transaction| {
+            transaction.set_trigger_disabled(db, trigger_name, disabled, None)?;
+            Ok(find_trigger(transaction.state(), db, trigger_name).map(|(key, _)| key))
+        });
+        changed
+            .await
+            .map_err(|error| trigger_change_failed(error, trigger_name))?
+            .ok_or_else(not_found)
+    }
+
+    fn plugin_of_trigger(&self, trigger_name: &str, db: Option<&str>) -> Result<String, EngineError> {
+        let state = self.services.catalog().state();
+        let found = match db {
+            Some(db) => find_trigger(&state, db, trigger_name).map(|(_, definition)| definition),
+            None => state
+                .databases()
+                .find_map(|database| database.trigger(trigger_name).cloned()),
+        };
+        let plugin_filename = found.map(|definition| definition.plugin_filename.clone());
+        plugin_filename.ok_or_else(|| EngineError::PluginOfTriggerNotFound(trigger_name.to_owned()))
+    }
+
+    fn place(&self, key: TriggerKey) -> Arc<Place> {
+        Arc::clone(self.places.lock().entry(key).or_default())
+    }
+
+    /// Brings what runs of a trigger in line with the catalog: the only place that starts and stops triggers.
+    async fn settle(&self, key: TriggerKey) {
+        let place = self.place(key);
+        let mut running = place.running.lock().await;
+        let wanted = if self.shutdown.is_cancelled() {
+            None
+        } else {
+            self.wanted(key)
+        };
+        if let (Some(present), Some(wanted)) = (running.as_ref(), &wanted)
+            && present.definition == *wanted
+        {
+            return;
+        }
+        if let Some(present) = running.take() {
+            present.stop().await;
+        }
+        *running = wanted.map(|definition| {
+            let (services, routes) = (Arc::clone(&self.services), Arc::clone(&self.routes));
+            RunningTrigger::start(services, routes, key, definition, self.disable.clone())
+        });
+    }
+
+    /// The definition of a trigger that should run.
+    fn wanted(&self, key: TriggerKey) -> Option<Arc<TriggerDefinition>> {
+        let state = self.services.catalog().state();
+        let database = state
+            .database_by_id(key.database)
+            .filter(|database| database.deleted.is_none())?;
+        database
+            .triggers()
+            .find(|trigger| trigger.trigger_id == key.trigger_id && !trigger.disabled)
+            .cloned()
+    }
+
+    /// Settles triggers whose definition or database changes behind the engine's back, and records those that disabled
+    /// themselves. Ends with the engine.
+    async fn follow_catalog(
+        self: Arc<Self>,
+        mut changes: watch::Receiver<u64>,
+        mut disable_requests: mpsc::UnboundedReceiver<DisableRequest>,
+    ) {
+        loop {
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    for key in self.unsettled() {
+                        let engine = Arc::clone(&self);
+                        // Each on its own: stopping one that hangs takes its grace period.
+                        tokio::spawn(async move { engine.settle(key).await });
+                    }
+                }
+                Some(request) = disable_requests.recv() => {
+                    tokio::spawn(Arc::clone(&self).disable_by_itself(request));
+                }
+            }
+        }
+    }
+
+    /// The triggers that may not run as the catalog says.
+    fn unsettled(&self) -> Vec<TriggerKey> {
+        let wanted = enabled_triggers(&self.services.catalog().state());
+        let mut unsettled = Vec::new();
+        let places = self.places.lock();
+        for (key, definition) in &wanted {
+            let runs_as_wanted = places.get(key).is_some_and(|place| {
+                // A place whose lock is taken is being settled, perhaps by an older state of the catalog.
+                place.running.try_lock().is_ok_and(|running| {
+                    running
+                        .as_ref()
+                        .is_some_and(|running| Arc::ptr_eq(&running.definition, definition))
+                })
+            });
+            if !runs_as_wanted {
+                unsettled.push(*key);
+            }
+        }
+        for (key, place) in places.iter().filter(|(key, _)| !wanted.contains_key(*key)) {
+            if place.running.try_lock().map_or(true, |running| running.is_some()) {
+                unsettled.push(*key);
+            }
+        }
+        unsettled
+    }
+
+    /// Disables a trigger on behalf of its error behaviour. Not given up until the catalog has it.
+    async fn disable_by_itself(self: Arc<Self>, request: DisableRequest) {
+        let DisableRequest { key, mut reason } = request;
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        let mut backoff = Backoff::new(self.services.config.retry, u64::from(key.trigger_id));
+        loop {
+            let recorded = self.services.catalog().transact(|transaction| {
+                let state = transaction.state();
+                let found = state.database_by_id(key.database).and_then(|database| {
+                    let trigger = database
+                        .triggers()
+                        .find(|trigger| trigger.trigger_id == key.trigger_id)?;
+                    Some((database.name.clone(), trigger.trigger_name.clone()))
+                });
+                // It may have been deleted meanwhile.
+                found.map_or(Ok(()), |(database, name)| {
+                    transaction.set_trigger_disabled(&database, &name, true, Some(reason.clone()))
+                })
+            });
+            match recorded.await {
+                Ok(()) => break,
+                Err(error) => {
+                    let delay = backoff.failed().unwrap_or(Duration::from_mins(1));
+                    tracing::error!(%error, ?delay, "could not record that a trigger is disabled, will try again");
+                    tokio::select! {
+                        () = self.shutdown.cancelled() => return,
+                        () = tokio::time::sleep(delay) => {}
+                    }
+                }
+            }
+        }
+        self.settle(key).await;
+    }
+}
+
+/// The triggers that should run.
+fn enabled_triggers(state: &CatalogState) -> HashMap<TriggerKey, Arc<TriggerDefinition>> {
+    let live = state.databases().filter(|database| database.deleted.is_none());
+    let triggers = live.flat_map(|database| {
+        let enabled = database.triggers().filter(|trigger| !trigger.disabled);
+        enabled.map(|trigger| {
+            (
+                TriggerKey {
+                    database: database.id,
+                    trigger_id: trigger.trigger_id,
+                },
+                Arc::clone(trigger),
+            )
+        })
+    });
+    triggers.collect()
+}
+
+fn find_trigger(
+    state: &CatalogState,
+    db: &str,
+    trigger_name: &str,
+) -> Option<(TriggerKey, Arc<TriggerDefinition>)> {
+    let database = state.database(db)?;
+    let trigger = database.trigger(trigger_name)?;
+    Some((
+        TriggerKey {
+            database: database.id,
+            trigger_id: trigger.trigger_id,
+        },
+        Arc::clone(trigger),
+    ))
+}
+
+fn log_installer_line(line: &str) {
+    tracing::info!(target: "tidemill::packages", "{line}");
+}
+
+fn install_failed(error: InstallError) -> EngineError {
+    match error {
+        InstallError::Disabled => EngineError::PackagesDisabled,
+        InstallError::Unavailable(_) | InstallError::Tool { .. } => {
+            EngineError::PackagesUnavailable(error.to_string())
+        }
+        other => EngineError::InstallFailed(other.to_string()),
+    }
+}

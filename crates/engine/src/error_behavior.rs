@@ -1,0 +1,107 @@
+//! What a failed data-write or scheduled run leads to: its log rows and what becomes of the trigger (engine.md 5.6, 0.12,
+//! 0.13).
+
+use std::sync::Arc;
+
+use tidemill_ingest::TriggerProgress;
+use tidemill_triggers::{Backoff, ErrorBehavior, PluginType};
+
+use crate::run_execution::{Committed, RunError, RunRequest, attempt};
+use crate::worker_session::Session;
+
+/// What became of a run after all its attempts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RunOutcome {
+    /// It succeeded.
+    Succeeded(Committed),
+    /// It failed and is not tried again; the trigger goes on.
+    GivenUp,
+    /// It failed and the trigger must stop, for this reason.
+    Disable(String),
+    /// The trigger was stopped meanwhile.
+    Stopped,
+}
+
+/// Runs until success or until the error behaviour of the trigger says that it is over.
+pub(crate) async fn run_to_the_end(
+    session: &Arc<Session>,
+    request: &RunRequest,
+    progress: impl Fn() -> TriggerProgress,
+) -> RunOutcome {
+    let mut backoff = Backoff::new(session.services.config.retry, seed(&request.run_id));
+    loop {
+        let error = match attempt(session, request, &progress).await {
+            Ok(committed) => return RunOutcome::Succeeded(committed),
+            Err(RunError::Stopped) => return RunOutcome::Stopped,
+            Err(error) => error,
+        };
+        let definition = &session.definition;
+        let (trigger, database) = (&definition.trigger_name, &definition.database_name);
+        let text = error.text();
+        match definition.settings.error_behavior {
+            ErrorBehavior::Log => {
+                log_failure(session, &error);
+                return RunOutcome::GivenUp;
+            }
+            ErrorBehavior::Disable => {
+                log_failure(session, &error);
+                tracing::warn!(trigger, database, error = text, "disabling trigger");
+                return RunOutcome::Disable(text.to_owned());
+            }
+            ErrorBehavior::Retry => {
+                let Some(delay) = backoff.failed() else {
+                    log_failure(session, &error);
+                    return RunOutcome::GivenUp;
+                };
+                let row = format!("{}, will retry", executing_row(session, &error));
+                tracing::info!(trigger, database, attempts = backoff.failures(), ?delay, "{row}");
+                session.log.warn(row);
+                tokio::time::sleep(delay).await;
+            }
+        }
+    }
+}
+
+/// The rows of engine.md 5.6, and the traceback after them.
+fn log_failure(session: &Session, error: &RunError) {
+    let scheduled = session.definition.spec.plugin_type() == PluginType::Schedule;
+    let from_write_back = matches!(error, RunError::WriteBack(_));
+    if !scheduled || !from_write_back {
+        session.log.error(executing_row(session, error));
+    }
+    if scheduled {
+        let run_async = if session.definition.settings.run_async {
+            "async "
+        } else {
+            ""
+        };
+        session.log.error(format!(
+            "error running {run_async}scheduled plugin: {}",
+            error.text()
+        ));
+    }
+    if let Some(traceback) = error.traceback() {
+        session.log.error(traceback.to_owned());
+    }
+}
+
+fn executing_row(session: &Session, error: &RunError) -> String {
+    let kind = match session.definition.spec.plugin_type() {
+        PluginType::WalRows => "wal",
+        PluginType::Schedule => "schedule",
+        PluginType::Request => "request",
+    };
+    let step = if matches!(error, RunError::WriteBack(_)) {
+        "running"
+    } else {
+        "executing"
+    };
+    format!("error {step} {kind} plugin: {}", error.text())
+}
+
+/// Any number that differs between runs: their retries shall not fall together.
+fn seed(run_id: &str) -> u64 {
+    run_id.bytes().fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    })
+}

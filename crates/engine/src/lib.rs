@@ -1,0 +1,63 @@
+//! The processing engine: runs triggers.
+//!
+//! It **is** the only place where triggers, worker processes, the write path and queries meet: it starts and stops
+//! triggers, reads the log behind the commit for them, hands runs to their workers, answers what plugins ask for, and
+//! commits what they wrote. It **is not** an interpreter, a parser, a log or a server: it knows no Python, no HTTP and no
+//! files other than plugins.
+//!
+//! ```text
+//! trigger_task: one task a trigger
+//!   ├─ worker_session: its worker process, supervised; session_events: what the worker says
+//!   └─ writes_runner | schedule_runner | request_runner: when to run, and on what
+//!        └─ run_execution → error_behavior: attempts, and what becomes of failures
+//! ```
+//!
+//! Invariants:
+//! - Nothing that a plugin does delays anything but its own trigger: no lock is held while a worker is waited for, every
+//!   wait for a worker has a deadline, and stopping a trigger takes at most two grace periods.
+//! - A trigger's position moves only over runs that have finished, and the writes of a run are committed in one record
+//!   with its position.
+//! - What runs follows the catalog: one function ([`Engine`]'s `settle`) starts and stops triggers, and it does nothing
+//!   else than make them agree.
+
+mod captured_writes;
+mod config;
+mod effects;
+mod engine;
+mod error;
+mod error_behavior;
+mod global_cache;
+mod launcher;
+mod pending_runs;
+mod plugin_calls;
+mod plugin_files;
+mod plugin_logs;
+mod python_launcher;
+mod request_runner;
+mod requests;
+mod row_batches;
+mod run_execution;
+mod schedule_runner;
+mod server_log;
+mod services;
+mod session_events;
+mod system_tables;
+mod test_runs;
+mod test_worker;
+#[cfg(test)]
+mod tests;
+mod trigger_task;
+mod worker_session;
+mod writes_runner;
+
+pub use config::EngineConfig;
+pub use engine::Engine;
+pub use error::{EngineError, EngineErrorKind};
+pub use plugin_files::PluginFileError;
+pub use plugin_logs::PluginLogs;
+pub use request_runner::{PluginRequest, PluginResponse, RequestError};
+pub use requests::{
+    CreateTrigger, DirectoryFile, InstallPackages, InstallRequirements, ReplaceDirectory, TestReport,
+    TestRequest, TestResponse, TestSchedule, TestWal, TriggerTime, UpdateFile, UploadFile,
+};
+pub use system_tables::EngineTables;

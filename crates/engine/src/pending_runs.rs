@@ -1,0 +1,164 @@
+//! The runs that a worker has been given and has not finished, and how long each may still take.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use tidemill_worker_proto::{DatabaseWrites, Failure, ResponseHead, RunId};
+use tokio::sync::oneshot;
+
+use crate::request_runner::RequestCompletion;
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) enum RunEnd {
+    /// The function returned.
+    Returned {
+        writes: Vec<DatabaseWrites>,
+        response: Option<ResponseHead>,
+        /// The collected lines, then the body of the answer.
+        blob: Bytes,
+    },
+    /// It did not.
+    Failed(Failure),
+    /// Its process ended first; the text says how.
+    Lost(String),
+}
+
+/// Who is told how a run ended.
+pub(crate) enum Completion {
+    /// The task of the trigger.
+    Run(oneshot::Sender<RunEnd>),
+    /// The client of a request trigger.
+    Request(RequestCompletion),
+}
+
+struct PendingRun {
+    completion: Completion,
+    started: Instant,
+    cancelled: bool,
+}
+
+/// What the deadlines demand.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Overdue {
+    /// Runs that have just passed their deadline.
+    pub(crate) cancel: Vec<RunId>,
+    /// Whether a run was told to end and did not: its process must go.
+    pub(crate) kill: bool,
+}
+
+/// The runs of one worker process.
+#[derive(Default)]
+pub(crate) struct PendingRuns {
+    runs: HashMap<u64, PendingRun, RandomState>,
+    next_run: u64,
+}
+
+impl PendingRuns {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    pub(crate) fn insert(&mut self, completion: Completion, now: Instant) -> RunId {
+        let run = self.next_run;
+        self.next_run += 1;
+        self.runs.insert(
+            run,
+            PendingRun {
+                completion,
+                started: now,
+                cancelled: false,
+            },
+        );
+        RunId(run)
+    }
+
+    /// Takes a run out; `None` for one that is not there, whatever the worker says.
+    pub(crate) fn remove(&mut self, run: RunId) -> Option<Completion> {
+        self.runs.remove(&run.0).map(|pending| pending.completion)
+    }
+
+    /// Takes all runs out.
+    pub(crate) fn drain(&mut self) -> Vec<Completion> {
+        self.runs.drain().map(|(_, pending)| pending.completion).collect()
+    }
+
+    /// Finds the runs that have taken longer than `timeout`; waiting clients get their answer here.
+    pub(crate) fn overdue(&mut self, now: Instant, timeout: Duration, grace: Duration) -> Overdue {
+        let mut overdue = Overdue::default();
+        for (run, pending) in &mut self.runs {
+            let age = now.saturating_duration_since(pending.started);
+            if age >= timeout + grace {
+                overdue.kill |= pending.cancelled;
+            }
+            if age >= timeout && !pending.cancelled {
+                pending.cancelled = true;
+                overdue.cancel.push(RunId(*run));
+                if let Completion::Request(request) = &mut pending.completion {
+                    request.time_out(timeout);
+                }
+            }
+        }
+        overdue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_cancelled_once_and_its_process_killed_after_the_grace() {
+        let mut runs = PendingRuns::default();
+        let start = Instant::now();
+        let seconds = Duration::from_secs;
+        let (sender, _receiver) = oneshot::channel();
+        let run = runs.insert(Completion::Run(sender), start);
+        let mut at = |second| runs.overdue(start + seconds(second), seconds(10), seconds(2));
+        assert_eq!(at(9), Overdue::default());
+        assert_eq!(
+            at(10),
+            Overdue {
+                cancel: vec![run],
+                kill: false
+            }
+        );
+        assert_eq!(at(11), Overdue::default());
+        assert_eq!(
+            at(12),
+            Overdue {
+                cancel: vec![],
+                kill: true
+            }
+        );
+        assert!(runs.remove(run).is_some());
+        assert!(runs.remove(run).is_none());
+        assert!(runs.is_empty());
+    }
+
+    #[test]
+    fn a_late_look_cancels_before_it_kills() {
+        let mut runs = PendingRuns::default();
+        let start = Instant::now();
+        let (sender, _receiver) = oneshot::channel();
+        let run = runs.insert(Completion::Run(sender), start);
+        let late = start + Duration::from_secs(100);
+        let (timeout, grace) = (Duration::from_secs(10), Duration::from_secs(2));
+        assert_eq!(
+            runs.overdue(late, timeout, grace),
+            Overdue {
+                cancel: vec![run],
+                kill: false
+            }
+        );
+        assert_eq!(
+            runs.overdue(late, timeout, grace),
+            Overdue {
+                cancel: vec![],
+                kill: true
+            }
+        );
+    }
+}

@@ -1,0 +1,482 @@
+//! Where plugins are on disk: resolution, validation and replacement of files (engine.md 6.1, 6.2, 6.4).
+//!
+//! Everything here blocks on the file system; the engine calls it from the blocking pool.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Component, Path, PathBuf};
+
+use tidemill_worker_proto::PluginForm;
+use uuid::Uuid;
+
+use crate::error::EngineErrorKind;
+
+const PACKAGE_FILE: &str = "__init__.py";
+
+/// Why a plugin cannot be read or written. The texts name what the client gave, never a path of the server.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PluginFileError {
+    /// There is no plugin directory, and a plugin is to be read.
+    #[error("Node not configured with plugin directory")]
+    NotConfigured,
+    /// There is no plugin directory, and a plugin is to be written.
+    #[error("No plugin directory configured")]
+    NoPluginDirectory,
+    /// The name leads out of the plugin directory.
+    #[error(
+        "Path traversal detected: plugin filename '{0}' attempts to access files outside the plugin directory"
+    )]
+    Traversal(String),
+    /// There is nothing of that name.
+    #[error("reading plugin file: Plugin not found: {0}")]
+    NotFound(String),
+    /// A directory that is not a Python package.
+    #[error("reading plugin file: Multi-file plugin directory must contain __init__.py: {0}")]
+    NotAPackage(String),
+    /// The file is there and cannot be read.
+    #[error("reading plugin file: {0}: {1}")]
+    Unreadable(String, io::ErrorKind),
+    /// Code from a plugin repository.
+    #[error(
+        "plugins from a repository are not supported yet: copy {0} into the plugin directory and give its path"
+    )]
+    Repository(String),
+    /// A directory was to be written where the trigger's plugin is a single file.
+    #[error("the plugin of this trigger is a single file: {0}")]
+    IsAFile(String),
+    /// The file system refused to write.
+    #[error("writing plugin file: {0}: {1}")]
+    Unwritable(String, io::ErrorKind),
+}
+
+impl PluginFileError {
+    /// The class of this error.
+    pub fn kind(&self) -> EngineErrorKind {
+        match self {
+            Self::NotFound(_) => EngineErrorKind::NotFound,
+            Self::Unwritable(..) => EngineErrorKind::Internal,
+            _ => EngineErrorKind::Invalid,
+        }
+    }
+}
+
+/// A plugin that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ResolvedPlugin {
+    pub(crate) form: PluginForm,
+    /// Absolute path of the file, or of the package's directory.
+    pub(crate) path: PathBuf,
+    /// Absolute path of the plugin directory.
+    pub(crate) plugin_dir: PathBuf,
+}
+
+/// A file of a plugin that is there (engine.md 10.4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileOnDisk {
+    pub(crate) file_name: String,
+    pub(crate) path: PathBuf,
+    pub(crate) size_bytes: i64,
+    /// Milliseconds since the epoch.
+    pub(crate) last_modified_ms: i64,
+}
+
+/// The plugin directory.
+#[derive(Debug, Clone)]
+pub(crate) struct PluginFiles {
+    dir: Option<PathBuf>,
+}
+
+impl PluginFiles {
+    pub(crate) fn new(dir: Option<PathBuf>) -> Self {
+        Self { dir }
+    }
+
+    /// Finds the plugin that a trigger names and checks that it can be read.
+    pub(crate) fn resolve(&self, plugin_filename: &str) -> Result<ResolvedPlugin, PluginFileError> {
+        if let Some(repository_path) = plugin_filename.strip_prefix("gh:") {
+            return Err(PluginFileError::Repository(repository_path.to_owned()));
+        }
+        let dir = self.dir.as_deref().ok_or(PluginFileError::NotConfigured)?;
+        let path = path_inside(dir, plugin_filename)?;
+        let plugin_dir = fs::canonicalize(dir).map_err(|error| unreadable(plugin_filename, &error))?;
+        let metadata = fs::metadata(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => PluginFileError::NotFound(plugin_filename.to_owned()),
+            _ => unreadable(plugin_filename, &error),
+        })?;
+        let form = if metadata.is_dir() {
+            if !path.join(PACKAGE_FILE).is_file() {
+                return Err(PluginFileError::NotAPackage(plugin_filename.to_owned()));
+            }
+            PluginForm::Package
+        } else {
+            // Opening says whether it is readable; it need not have a `.py` name.
+            fs::File::open(&path).map_err(|error| unreadable(plugin_filename, &error))?;
+            PluginForm::SingleFile
+        };
+        Ok(ResolvedPlugin {
+            form,
+            path,
+            plugin_dir,
+        })
+    }
+
+    /// Writes a file below the plugin directory; directories above it are made.
+    pub(crate) fn upload(&self, name: &str, content: &str) -> Result<(), PluginFileError> {
+        let dir = self.dir.as_deref().ok_or(PluginFileError::NoPluginDirectory)?;
+        let path = path_inside(dir, name)?;
+        if path.is_dir() {
+            return Err(PluginFileError::Unwritable(
+                name.to_owned(),
+                io::ErrorKind::IsADirectory,
+            ));
+        }
+        write_with_parents(&path, content).map_err(|error| unwritable(name, &error))
+    }
+
+    /// Replaces the file of a trigger's plugin, or the `__init__.py` of its package.
+    pub(crate) fn update(&self, plugin_filename: &str, content: &str) -> Result<(), PluginFileError> {
+        let dir = self.dir.as_deref().ok_or(PluginFileError::NoPluginDirectory)?;
+        let mut path = path_inside(dir, plugin_filename)?;
+        if path.is_dir() {
+            path.push(PACKAGE_FILE);
+        }
+        write_with_parents(&path, content).map_err(|error| unwritable(plugin_filename, &error))
+    }
+
+    /// Replaces the whole directory of a trigger's plugin: afterwards it holds these files and no others.
+    pub(crate) fn replace_directory(
+        &self,
+        plugin_filename: &str,
+        files: &[(String, String)],
+    ) -> Result<(), PluginFileError> {
+        let dir = self.dir.as_deref().ok_or(PluginFileError::NoPluginDirectory)?;
+        let target = path_inside(dir, plugin_filename)?;
+        if target.is_file() {
+            return Err(PluginFileError::IsAFile(plugin_filename.to_owned()));
+        }
+        if !files
+            .iter()
+            .any(|(relative_path, _)| relative_path == PACKAGE_FILE)
+        {
+            return Err(PluginFileError::NotAPackage(plugin_filename.to_owned()));
+        }
+        let staging = sibling(&target);
+        let replaced = fill_directory(&staging, files).and_then(|()| {
+            exchange_directories(&staging, &target).map_err(|error| unwritable(plugin_filename, &error))
+        });
+        // Holds the former files after the exchange, or what was written before a failure.
+        if let Err(error) = fs::remove_dir_all(&staging)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(directory = %staging.display(), %error, "could not remove a replaced plugin directory");
+        }
+        replaced
+    }
+
+    /// The files of a trigger's plugin; empty where there is none.
+    pub(crate) fn list(&self, plugin_filename: &str) -> Vec<FileOnDisk> {
+        let Ok(plugin) = self.resolve(plugin_filename) else {
+            return Vec::new();
+        };
+        let mut files = Vec::new();
+        match plugin.form {
+            PluginForm::SingleFile => files.extend(file_on_disk(plugin_filename.to_owned(), plugin.path)),
+            PluginForm::Package => collect_python_files(&plugin.path, &plugin.plugin_dir, &mut files),
+        }
+        files
+    }
+}
+
+/// The absolute path of `name` below `dir`, whether or not it exists. Links may lead anywhere inside `dir`.
+fn path_inside(dir: &Path, name: &str) -> Result<PathBuf, PluginFileError> {
+    let traversal = || PluginFileError::Traversal(name.to_owned());
+    let relative = Path::new(name.trim_end_matches('/'));
+    let harmless = |component| matches!(component, Component::Normal(_) | Component::CurDir);
+    if name.starts_with('/') || name.contains('\0') || !relative.components().all(harmless) {
+        return Err(traversal());
+    }
+    let root = fs::canonicalize(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => PluginFileError::NotFound(name.to_owned()),
+        _ => unreadable(name, &error),
+    })?;
+    let mut existing = root.join(relative);
+    let mut missing: Vec<OsString> = Vec::new();
+    let resolved = loop {
+        match fs::canonicalize(&existing) {
+            Ok(resolved) => break resolved,
+            // A link that leads nowhere: what it names cannot be checked.
+            Err(_) if existing.is_symlink() => return Err(traversal()),
+            Err(_) => match (existing.file_name(), existing.parent()) {
+                (Some(last), Some(parent)) => {
+                    missing.push(last.to_owned());
+                    existing = parent.to_owned();
+                }
+                _ => return Err(traversal()),
+            },
+        }
+    };
+    if !resolved.starts_with(&root) {
+        return Err(traversal());
+    }
+    Ok(missing
+        .into_iter()
+        .rev()
+        .fold(resolved, |path, part| path.join(part)))
+}
+
+fn unreadable(name: &str, error: &io::Error) -> PluginFileError {
+    PluginFileError::Unreadable(name.to_owned(), error.kind())
+}
+
+fn unwritable(name: &str, error: &io::Error) -> PluginFileError {
+    PluginFileError::Unwritable(name.to_owned(), error.kind())
+}
+
+/// A name beside `path` that nobody else uses and that no plugin is looked for under.
+fn sibling(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.tmp", Uuid::new_v4().simple()))
+}
+
+fn write_with_parents(path: &Path, content: &str) -> io::Result<()> {
+    let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    fs::create_dir_all(parent)?;
+    let staging = sibling(path);
+    let written = write_durably(&staging, content).and_then(|()| fs::rename(&staging, path));
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&staging);
+    }
+    written?;
+    sync_directory(parent)
+}
+
+fn write_durably(path: &Path, content: &str) -> io::Result<()> {
+    let mut file = fs::File::create_new(path)?;
+    file.write_all(content.as_bytes())?;
+    file.sync_data()
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
+
+fn fill_directory(directory: &Path, files: &[(String, String)]) -> Result<(), PluginFileError> {
+    fs::create_dir_all(directory).map_err(|error| unwritable("plugin directory", &error))?;
+    for (relative_path, content) in files {
+        let path = path_inside(directory, relative_path)?;
+        if path == directory || path.is_dir() {
+            return Err(PluginFileError::Unwritable(
+                relative_path.clone(),
+                io::ErrorKind::IsADirectory,
+            ));
+        }
+        write_with_parents(&path, content).map_err(|error| unwritable(relative_path, &error))?;
+    }
+    Ok(())
+}
+
+/// Puts `staging` in the place of `target` and, where that exists, `target` in the place of `staging`, in one step.
+fn exchange_directories(staging: &Path, target: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    if target.exists() {
+        match renameat_with(CWD, staging, CWD, target, RenameFlags::EXCHANGE) {
+            Ok(()) => {}
+            // Not every file system can exchange; then there is a moment without the directory.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                let former = sibling(target);
+                fs::rename(target, &former)?;
+                fs::rename(staging, target)?;
+                fs::rename(&former, staging)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    } else {
+        fs::rename(staging, target)?;
+    }
+    target.parent().map_or(Ok(()), sync_directory)
+}
+
+fn collect_python_files(directory: &Path, plugin_dir: &Path, files: &mut Vec<FileOnDisk>) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        let Ok(metadata) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        let name = path.file_name().unwrap_or_default();
+        if metadata.is_dir() {
+            if name != "__pycache__" {
+                collect_python_files(&path, plugin_dir, files);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "py") {
+            let relative = path
+                .strip_prefix(plugin_dir)
+                .unwrap_or(&path)
+                .to_string_lossy()
+                .into_owned();
+            files.extend(file_on_disk(relative, path));
+        }
+    }
+}
+
+fn file_on_disk(file_name: String, path: PathBuf) -> Option<FileOnDisk> {
+    let metadata = fs::metadata(&path).ok()?;
+    let modified = metadata
+        .modified()
+        .ok()?
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    Some(FileOnDisk {
+        file_name,
+        path,
+        size_bytes: i64::try_from(metadata.len()).unwrap_or(i64::MAX),
+        last_modified_ms: i64::try_from(modified.as_millis()).unwrap_or(i64::MAX),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plugins() -> (tempfile::TempDir, PluginFiles) {
+        let dir = tempfile::tempdir().unwrap();
+        let files = PluginFiles::new(Some(dir.path().join("plugins")));
+        fs::create_dir(dir.path().join("plugins")).unwrap();
+        fs::write(dir.path().join("secret.py"), "").unwrap();
+        (dir, files)
+    }
+
+    #[test]
+    fn resolution_tells_files_packages_and_what_is_neither() {
+        let (dir, files) = plugins();
+        files.upload("one.py", "x = 1").unwrap();
+        files.upload("deep/pack/__init__.py", "").unwrap();
+        files.upload("empty/readme", "").unwrap();
+        let root = fs::canonicalize(dir.path().join("plugins")).unwrap();
+
+        let resolved = files.resolve("one.py").unwrap();
+        assert_eq!(
+            (resolved.form, resolved.path),
+            (PluginForm::SingleFile, root.join("one.py"))
+        );
+        let resolved = files.resolve("deep/pack/").unwrap();
+        assert_eq!(
+            (resolved.form, resolved.path),
+            (PluginForm::Package, root.join("deep/pack"))
+        );
+        assert_eq!(files.resolve("./one.py").unwrap().path, root.join("one.py"));
+
+        for (name, message) in [
+            ("nope.py", "reading plugin file: Plugin not found: nope.py"),
+            (
+                "empty",
+                "reading plugin file: Multi-file plugin directory must contain __init__.py: empty",
+            ),
+            (
+                "../secret.py",
+                "Path traversal detected: plugin filename '../secret.py' attempts to access files outside the plugin directory",
+            ),
+        ] {
+            assert_eq!(files.resolve(name).unwrap_err().to_string(), message);
+        }
+        assert_eq!(
+            PluginFiles::new(None).resolve("x").unwrap_err().to_string(),
+            "Node not configured with plugin directory"
+        );
+        assert!(matches!(
+            files.resolve("gh:x/y.py"),
+            Err(PluginFileError::Repository(_))
+        ));
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_plugin_directory() {
+        let (dir, files) = plugins();
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("plugins/out")).unwrap();
+        std::os::unix::fs::symlink("/nowhere/at/all", dir.path().join("plugins/dangling")).unwrap();
+        for name in [
+            "../x.py",
+            "a/../../x.py",
+            "/etc/passwd",
+            "out/secret.py",
+            "out/new.py",
+            "dangling",
+            "dangling/x",
+            "a\0b",
+        ] {
+            assert!(
+                matches!(files.upload(name, ""), Err(PluginFileError::Traversal(_))),
+                "{name}"
+            );
+            assert!(
+                matches!(files.resolve(name), Err(PluginFileError::Traversal(_))),
+                "{name}"
+            );
+        }
+        assert_eq!(fs::read_to_string(dir.path().join("secret.py")).unwrap(), "");
+    }
+
+    #[test]
+    fn files_are_replaced_whole() {
+        let (dir, files) = plugins();
+        files.upload("one.py", "first").unwrap();
+        files.update("one.py", "second").unwrap();
+        assert_eq!(
+            fs::read_to_string(dir.path().join("plugins/one.py")).unwrap(),
+            "second"
+        );
+        files.upload("pack/__init__.py", "old").unwrap();
+        files.update("pack", "new").unwrap();
+        assert_eq!(
+            fs::read_to_string(dir.path().join("plugins/pack/__init__.py")).unwrap(),
+            "new"
+        );
+        let left: Vec<_> = fs::read_dir(dir.path().join("plugins"))
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        assert_eq!(left.len(), 2, "no temporary file stays: {left:?}");
+    }
+
+    #[test]
+    fn a_directory_is_replaced_with_all_its_files_or_not_at_all() {
+        let (dir, files) = plugins();
+        files.upload("pack/__init__.py", "1").unwrap();
+        files.upload("pack/gone.py", "1").unwrap();
+        let entry = |name: &str, content: &str| (name.to_owned(), content.to_owned());
+        files
+            .replace_directory("pack", &[entry("__init__.py", "2"), entry("sub/new.py", "2")])
+            .unwrap();
+        let pack = dir.path().join("plugins/pack");
+        assert_eq!(fs::read_to_string(pack.join("__init__.py")).unwrap(), "2");
+        assert!(pack.join("sub/new.py").is_file() && !pack.join("gone.py").exists());
+
+        for bad in [
+            vec![entry("__init__.py", "3"), entry("../x.py", "")],
+            vec![entry("other.py", "3")],
+        ] {
+            assert!(files.replace_directory("pack", &bad).is_err());
+            assert_eq!(fs::read_to_string(pack.join("__init__.py")).unwrap(), "2");
+        }
+        files.upload("one.py", "").unwrap();
+        assert!(matches!(
+            files.replace_directory("one.py", &[]),
+            Err(PluginFileError::IsAFile(_))
+        ));
+        let names: Vec<String> = files
+            .list("pack")
+            .into_iter()
+            .map(|file| file.file_name)
+            .collect();
+        assert_eq!(names, ["pack/__init__.py", "pack/sub/new.py"]);
+        let left = fs::read_dir(dir.path().join("plugins")).unwrap().count();
+        assert_eq!(left, 2, "no staging directory stays");
+    }
+}

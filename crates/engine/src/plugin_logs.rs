@@ -1,0 +1,324 @@
+//! The logs of plugins, bounded for each database, shown as `system.processing_engine_logs` (engine.md 3.1, 10.3).
+//!
+//! When a database's log is full, the trigger that has the most entries loses its oldest one: a plugin that talks without
+//! end pushes out its own lines, not those of its neighbours.
+//!
+//! Request triggers log two lines a run, tens of thousands of times a second, and hardly any is ever read: an entry
+//! keeps what its text is made of, and the text is made when somebody looks.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chrono::DateTime;
+use foldhash::fast::RandomState;
+use parking_lot::{Mutex, RwLock};
+use tidemill_catalog::DatabaseId;
+use tidemill_worker_proto::LogLevel;
+
+/// Longest text that is kept, in bytes.
+const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of texts kept a database; the oldest entries go first.
+const RING_TEXT_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Nanoseconds since the epoch, now.
+pub(crate) fn now_ns() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// The text of a log entry, or what it is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LogText {
+    Static(&'static str),
+    /// `finished execution in 1ms 204us 17ns`
+    Finished(Duration),
+    /// `starting execution with scheduled time 2026-01-01 00:00:05 UTC`, from nanoseconds since the epoch
+    Scheduled(i64),
+    Text(Box<str>),
+}
+
+impl LogText {
+    /// A text of any length; what is too long is cut and says so.
+    pub(crate) fn bounded(mut text: String) -> Self {
+        if text.len() > TEXT_BYTES_MAX {
+            let dropped = text.len() - TEXT_BYTES_MAX;
+            text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+            text = format!("{text}… ({dropped} more bytes)");
+        }
+        Self::Text(text.into_boxed_str())
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Static(_) | Self::Finished(_) | Self::Scheduled(_) => 0,
+        }
+    }
+
+    /// The text.
+    pub(crate) fn render(&self) -> String {
+        match self {
+            Self::Static(text) => (*text).to_owned(),
+            Self::Finished(elapsed) => {
+                format!("finished execution in {}", humantime::format_duration(*elapsed))
+            }
+            Self::Scheduled(time_ns) => {
+                format!(
+                    "starting execution with scheduled time {}",
+                    DateTime::from_timestamp_nanos(*time_ns)
+                )
+            }
+            Self::Text(text) => text.to_string(),
+        }
+    }
+}
+
+/// The name of a level in the interface.
+pub(crate) fn level_name(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Info => "INFO",
+        LogLevel::Warn => "WARN",
+        LogLevel::Error => "ERROR",
+    }
+}
+
+/// A line of a plugin's log.
+#[derive(Debug, Clone)]
+pub(crate) struct LogEntry {
+    /// Nanoseconds since the epoch.
+    pub(crate) time_ns: i64,
+    pub(crate) trigger_name: Arc<str>,
+    pub(crate) level: LogLevel,
+    pub(crate) text: LogText,
+}
+
+/// The entries of one trigger, oldest first, with their place in the order of the whole log.
+type TriggerEntries = VecDeque<(u64, LogEntry)>;
+
+#[derive(Debug, Default)]
+struct Ring {
+    by_trigger: HashMap<Arc<str>, TriggerEntries, RandomState>,
+    entries: usize,
+    text_bytes: usize,
+    next: u64,
+}
+
+impl Ring {
+    fn push(&mut self, entry: LogEntry) {
+        self.entries += 1;
+        self.text_bytes += entry.text.bytes();
+        let place = self.next;
+        self.next += 1;
+        if let Some(entries) = self.by_trigger.get_mut(&entry.trigger_name) {
+            entries.push_back((place, entry));
+        } else {
+            let trigger_name = Arc::clone(&entry.trigger_name);
+            self.by_trigger
+                .insert(trigger_name, VecDeque::from([(place, entry)]));
+        }
+    }
+
+    /// Drops the oldest entry of a trigger that has its fair share or more: of `pushed`, which had the last word, if
+    /// that has, else of the one with the most.
+    fn drop_one(&mut self, pushed: &Arc<str>) {
+        let fair_share = self.entries / self.by_trigger.len().max(1);
+        let of_pushed = self.by_trigger.get(pushed).map_or(0, VecDeque::len);
+        let loser = if of_pushed > fair_share {
+            Arc::clone(pushed)
+        } else {
+            let most = self.by_trigger.iter().max_by_key(|(_, entries)| entries.len());
+            most.map_or_else(
+                || Arc::clone(pushed),
+                |(trigger_name, _)| Arc::clone(trigger_name),
+            )
+        };
+        if let Some(entries) = self.by_trigger.get_mut(&loser) {
+            if let Some((_, dropped)) = entries.pop_front() {
+                self.entries -= 1;
+                self.text_bytes -= dropped.text.bytes();
+            }
+            if entries.is_empty() {
+                self.by_trigger.remove(&loser);
+            }
+        }
+    }
+}
+
+/// The log of one database's plugins.
+#[derive(Debug)]
+pub(crate) struct DatabaseLog {
+    ring: Mutex<Ring>,
+    entries_max: usize,
+}
+
+impl DatabaseLog {
+    fn new(entries_max: usize) -> Self {
+        Self {
+            ring: Mutex::default(),
+            entries_max: entries_max.max(1),
+        }
+    }
+
+    pub(crate) fn push(&self, entry: LogEntry) {
+        let trigger_name = Arc::clone(&entry.trigger_name);
+        let mut ring = self.ring.lock();
+        ring.push(entry);
+        while ring.entries > self.entries_max || (ring.text_bytes > RING_TEXT_BYTES_MAX && ring.entries > 1) {
+            ring.drop_one(&trigger_name);
+        }
+    }
+
+    /// A copy of all entries, oldest first.
+    pub(crate) fn entries(&self) -> Vec<LogEntry> {
+        let mut entries: Vec<(u64, LogEntry)> =
+            self.ring.lock().by_trigger.values().flatten().cloned().collect();
+        entries.sort_unstable_by_key(|(place, _)| *place);
+        entries.into_iter().map(|(_, entry)| entry).collect()
+    }
+}
+
+/// The logs of all databases' plugins. Made before the query engine, which shows them, and shared with the engine,
+/// which fills them.
+#[derive(Debug)]
+pub struct PluginLogs {
+    databases: RwLock<HashMap<DatabaseId, Arc<DatabaseLog>>>,
+    entries_max: usize,
+}
+
+impl PluginLogs {
+    /// Empty logs that keep the newest `entries_max` entries of each database.
+    pub fn new(entries_max: usize) -> Self {
+        Self {
+            databases: RwLock::default(),
+            entries_max,
+        }
+    }
+
+    /// The log of a database, made where there is none.
+    pub(crate) fn of_database(&self, database: DatabaseId) -> Arc<DatabaseLog> {
+        if let Some(log) = self.databases.read().get(&database) {
+            return Arc::clone(log);
+        }
+        let mut databases = self.databases.write();
+        Arc::clone(
+            databases
+                .entry(database)
+                .or_insert_with(|| Arc::new(DatabaseLog::new(self.entries_max))),
+        )
+    }
+
+    /// The log of a database, if something was ever logged there.
+    pub(crate) fn existing(&self, database: DatabaseId) -> Option<Arc<DatabaseLog>> {
+        self.databases.read().get(&database).cloned()
+    }
+}
+
+/// Where the lines of one trigger go.
+#[derive(Debug, Clone)]
+pub(crate) struct TriggerLog {
+    trigger_name: Arc<str>,
+    database: Arc<DatabaseLog>,
+}
+
+impl TriggerLog {
+    pub(crate) fn new(trigger_name: Arc<str>, database: Arc<DatabaseLog>) -> Self {
+        Self {
+            trigger_name,
+            database,
+        }
+    }
+
+    pub(crate) fn push(&self, level: LogLevel, text: LogText) {
+        let trigger_name = Arc::clone(&self.trigger_name);
+        self.database.push(LogEntry {
+            time_ns: now_ns(),
+            trigger_name,
+            level,
+            text,
+        });
+    }
+
+    pub(crate) fn error(&self, text: String) {
+        self.push(LogLevel::Error, LogText::bounded(text));
+    }
+
+    pub(crate) fn warn(&self, text: String) {
+        self.push(LogLevel::Warn, LogText::bounded(text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(entries_max: usize) -> (Arc<DatabaseLog>, TriggerLog) {
+        let database = PluginLogs::new(entries_max).of_database(DatabaseId(1));
+        (Arc::clone(&database), TriggerLog::new("t".into(), database))
+    }
+
+    #[test]
+    fn texts_have_the_literal_form() {
+        for (text, rendered) in [
+            (
+                LogText::Static("starting execution of wal plugin."),
+                "starting execution of wal plugin.",
+            ),
+            (
+                LogText::Finished(Duration::from_nanos(1_204_017)),
+                "finished execution in 1ms 204us 17ns",
+            ),
+            (
+                LogText::Scheduled(1_767_225_605_000_000_000),
+                "starting execution with scheduled time 2026-01-01 00:00:05 UTC",
+            ),
+        ] {
+            assert_eq!(text.render(), rendered);
+        }
+    }
+
+    #[test]
+    fn a_log_keeps_the_newest_by_number_and_by_bytes() {
+        let (database, trigger) = log(3);
+        for number in 0..10 {
+            trigger.error(format!("line {number}"));
+        }
+        let texts: Vec<String> = database
+            .entries()
+            .iter()
+            .map(|entry| entry.text.render())
+            .collect();
+        assert_eq!(texts, ["line 7", "line 8", "line 9"]);
+
+        let (database, quiet) = log(100);
+        let loud = TriggerLog::new("loud".into(), Arc::clone(&database));
+        quiet.error("first".to_owned());
+        for number in 0..10_000 {
+            loud.error(format!("line {number}"));
+            if number % 1_000 == 0 {
+                quiet.error(format!("word {number}"));
+            }
+        }
+        let texts: Vec<String> = database
+            .entries()
+            .iter()
+            .map(|entry| entry.text.render())
+            .collect();
+        assert_eq!(texts.len(), 100);
+        assert_eq!(
+            texts.iter().filter(|text| !text.starts_with("line")).count(),
+            11,
+            "the quiet one loses nothing"
+        );
+        assert_eq!(texts[0], "first");
+
+        let (database, trigger) = log(1_000_000);
+        for _ in 0..2_000 {
+            trigger.warn("ö".repeat(TEXT_BYTES_MAX));
+        }
+        let entries = database.entries();
+        let kept: usize = entries.iter().map(|entry| entry.text.bytes()).sum();
+        assert!(kept <= RING_TEXT_BYTES_MAX && entries.len() > 100, "{kept} bytes");
+        assert!(entries[0].text.render().ends_with("… (65536 more bytes)"));
+    }
+}

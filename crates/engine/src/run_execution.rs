@@ -1,0 +1,116 @@
+//! One attempt of a data-write or scheduled run: handed over, awaited, committed (engine.md 3.1, 0.11).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tidemill_ingest::TriggerProgress;
+use tidemill_worker_proto::{Failure, LogLevel, Work};
+use tokio::sync::oneshot;
+
+use crate::effects;
+use crate::pending_runs::{Completion, RunEnd};
+use crate::plugin_logs::LogText;
+use crate::worker_session::{Session, Stopped};
+
+/// What is to be run; the same for every attempt.
+#[derive(Clone)]
+pub(crate) struct RunRequest {
+    /// Stable over attempts.
+    pub(crate) run_id: String,
+    pub(crate) work: Work,
+    pub(crate) blob: Bytes,
+    /// The log row in front of every attempt.
+    pub(crate) start_row: LogText,
+}
+
+/// Why an attempt came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RunError {
+    /// The plugin failed.
+    Plugin(Failure),
+    /// Its process ended, or was ended for taking too long.
+    Lost(String),
+    /// What it wrote was refused.
+    WriteBack(String),
+    /// The trigger was stopped; this is nobody's failure.
+    Stopped,
+}
+
+impl RunError {
+    /// The failure in one line.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Plugin(failure) => &failure.message,
+            Self::Lost(text) | Self::WriteBack(text) => text,
+            Self::Stopped => "the trigger was stopped",
+        }
+    }
+
+    /// The whole Python traceback, where there is one.
+    pub(crate) fn traceback(&self) -> Option<&str> {
+        match self {
+            Self::Plugin(failure) => failure.traceback.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+impl From<Stopped> for RunError {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+/// What a successful attempt has committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Committed {
+    /// Its writes and the progress of the trigger.
+    WithProgress,
+    /// Nothing: it wrote nothing, and its progress is still to be recorded.
+    Nothing,
+}
+
+/// Makes one attempt. `progress` is asked for when the writes are about to be committed.
+pub(crate) async fn attempt(
+    session: &Arc<Session>,
+    request: &RunRequest,
+    progress: impl FnOnce() -> TriggerProgress,
+) -> Result<Committed, RunError> {
+    let (started, end) = loop {
+        session.ready().await?;
+        let started = Instant::now();
+        session.log.push(LogLevel::Info, request.start_row.clone());
+        let (waiting, end) = oneshot::channel();
+        let RunRequest {
+            run_id, work, blob, ..
+        } = request.clone();
+        if session
+            .submit(run_id, work, blob, Completion::Run(waiting))
+            .is_ok()
+        {
+            break (started, end.await.map_err(|_| RunError::Stopped)?);
+        }
+        // The worker ended a moment ago and its state does not say so yet.
+        tokio::task::yield_now().await;
+    };
+    let (writes, blob) = match end {
+        RunEnd::Returned { writes, blob, .. } => (writes, blob),
+        RunEnd::Failed(failure) => return Err(RunError::Plugin(failure)),
+        RunEnd::Lost(reason) => return Err(RunError::Lost(reason)),
+    };
+    let (lines, _) = effects::split_writes(writes, blob, &session.definition.database_name)
+        .ok_or_else(|| RunError::Lost("the worker sent lengths that do not fit".to_owned()))?;
+    let committed = if lines.is_empty() {
+        Committed::Nothing
+    } else {
+        effects::commit(&session.services.ingest, lines, progress())
+            .await
+            .map_err(RunError::WriteBack)?;
+        Committed::WithProgress
+    };
+    session
+        .log
+        .push(LogLevel::Info, LogText::Finished(started.elapsed()));
+    Ok(committed)
+}

@@ -1,0 +1,55 @@
+//! What every trigger's task needs of the rest of the server.
+
+use std::sync::Arc;
+
+use tidemill_catalog::Catalog;
+use tidemill_ingest::Ingest;
+use tidemill_query::QueryEngine;
+
+use crate::EngineConfig;
+use crate::global_cache::GlobalCache;
+use crate::launcher::Launcher;
+use crate::plugin_files::{PluginFileError, PluginFiles, ResolvedPlugin};
+use crate::plugin_logs::PluginLogs;
+
+/// Shared by all triggers.
+pub(crate) struct Services {
+    pub(crate) config: EngineConfig,
+    pub(crate) ingest: Arc<Ingest>,
+    pub(crate) query: Arc<QueryEngine>,
+    pub(crate) logs: Arc<PluginLogs>,
+    pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) files: PluginFiles,
+    pub(crate) global_cache: Arc<GlobalCache>,
+}
+
+impl Services {
+    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
+        self.ingest.catalog()
+    }
+
+    /// Finds a plugin, off the async threads.
+    pub(crate) async fn resolve_plugin(
+        &self,
+        plugin_filename: &str,
+    ) -> Result<ResolvedPlugin, PluginFileError> {
+        self.with_files(plugin_filename, PluginFiles::resolve).await
+    }
+
+    /// Does something with a plugin's files, off the async threads.
+    pub(crate) async fn with_files<T: Send + 'static>(
+        &self,
+        plugin_filename: &str,
+        action: impl FnOnce(&PluginFiles, &str) -> Result<T, PluginFileError> + Send + 'static,
+    ) -> Result<T, PluginFileError> {
+        let files = self.files.clone();
+        let name = plugin_filename.to_owned();
+        let done = tokio::task::spawn_blocking(move || action(&files, &name)).await;
+        done.unwrap_or_else(|_| {
+            Err(PluginFileError::Unreadable(
+                plugin_filename.to_owned(),
+                std::io::ErrorKind::Interrupted,
+            ))
+        })
+    }
+}

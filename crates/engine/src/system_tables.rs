@@ -1,0 +1,193 @@
+//! The engine's tables in the schema `system` (engine.md 10).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use tidemill_catalog::{Catalog, INTERNAL_DATABASE};
+use tidemill_query::SystemTables;
+use tidemill_triggers::TriggerDefinition;
+
+use crate::plugin_files::{FileOnDisk, PluginFiles};
+use crate::plugin_logs::{LogEntry, PluginLogs, level_name};
+
+const TRIGGERS: &str = "processing_engine_triggers";
+const TRIGGER_ARGUMENTS: &str = "processing_engine_trigger_arguments";
+const LOGS: &str = "processing_engine_logs";
+const PLUGIN_FILES: &str = "plugin_files";
+
+/// The system tables of the processing engine. Made before the query engine that shows them.
+pub struct EngineTables {
+    catalog: Arc<Catalog>,
+    logs: Arc<PluginLogs>,
+    files: PluginFiles,
+}
+
+impl EngineTables {
+    /// Tables over the catalog, the plugins' logs and the plugin directory, if there is one.
+    pub fn new(catalog: Arc<Catalog>, logs: Arc<PluginLogs>, plugin_dir: Option<PathBuf>) -> Self {
+        Self {
+            catalog,
+            logs,
+            files: PluginFiles::new(plugin_dir),
+        }
+    }
+
+    fn triggers_of(&self, database: &str) -> Vec<Arc<TriggerDefinition>> {
+        let state = self.catalog.state();
+        state
+            .database(database)
+            .map(|database| database.triggers().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    fn triggers(&self, database: &str) -> Vec<ArrayRef> {
+        let triggers = self.triggers_of(database);
+        vec![
+            strings(triggers.iter().map(|trigger| &trigger.trigger_name)),
+            strings(triggers.iter().map(|trigger| &trigger.plugin_filename)),
+            strings(triggers.iter().map(|trigger| trigger.spec.catalog_json())),
+            Arc::new(
+                triggers
+                    .iter()
+                    .map(|trigger| Some(trigger.disabled))
+                    .collect::<BooleanArray>(),
+            ),
+            strings(
+                triggers
+                    .iter()
+                    .map(|trigger| trigger.settings.error_behavior.name()),
+            ),
+        ]
+    }
+
+    fn trigger_arguments(&self, database: &str) -> Vec<ArrayRef> {
+        let triggers = self.triggers_of(database);
+        let arguments: Vec<(&String, &String, &String)> = triggers
+            .iter()
+            .flat_map(|trigger| {
+                let arguments = trigger.arguments.iter().flatten();
+                arguments.map(move |(key, value)| (&trigger.trigger_name, key, value))
+            })
+            .collect();
+        vec![
+            strings(arguments.iter().map(|(trigger, _, _)| trigger)),
+            strings(arguments.iter().map(|(_, key, _)| key)),
+            strings(arguments.iter().map(|(_, _, value)| value)),
+        ]
+    }
+
+    fn logs(&self, database: &str) -> Vec<ArrayRef> {
+        let id = self
+            .catalog
+            .state()
+            .database(database)
+            .map(|database| database.id);
+        let entries: Vec<LogEntry> = id
+            .and_then(|id| self.logs.existing(id))
+            .map(|log| log.entries())
+            .unwrap_or_default();
+        let times = entries.iter().map(|entry| entry.time_ns);
+        vec![
+            Arc::new(TimestampNanosecondArray::from_iter_values(times)),
+            strings(entries.iter().map(|entry| &entry.trigger_name)),
+            strings(entries.iter().map(|entry| level_name(entry.level))),
+            strings(entries.iter().map(|entry| entry.text.render())),
+        ]
+    }
+
+    fn plugin_files(&self) -> Vec<ArrayRef> {
+        let state = self.catalog.state();
+        let files: Vec<(Arc<TriggerDefinition>, FileOnDisk)> = state
+            .databases()
+            .flat_map(|database| database.triggers())
+            .flat_map(|trigger| {
+                let files = self.files.list(&trigger.plugin_filename).into_iter();
+                files.map(|file| (Arc::clone(trigger), file))
+            })
+            .collect();
+        vec![
+            strings(files.iter().map(|(trigger, _)| &trigger.trigger_name)),
+            strings(files.iter().map(|(_, file)| &file.file_name)),
+            strings(files.iter().map(|(_, file)| file.path.to_string_lossy())),
+            Arc::new(Int64Array::from_iter_values(
+                files.iter().map(|(_, file)| file.size_bytes),
+            )),
+            Arc::new(Int64Array::from_iter_values(
+                files.iter().map(|(_, file)| file.last_modified_ms),
+            )),
+        ]
+    }
+}
+
+impl SystemTables for EngineTables {
+    fn tables(&self, database: &str) -> Vec<(&'static str, SchemaRef)> {
+        let mut tables = vec![
+            (
+                TRIGGERS,
+                schema(&[
+                    ("trigger_name", DataType::Utf8),
+                    ("plugin_filename", DataType::Utf8),
+                    ("trigger_specification", DataType::Utf8),
+                    ("disabled", DataType::Boolean),
+                    ("error_behavior", DataType::Utf8),
+                ]),
+            ),
+            (
+                TRIGGER_ARGUMENTS,
+                schema(&[
+                    ("trigger_name", DataType::Utf8),
+                    ("argument_key", DataType::Utf8),
+                    ("argument_value", DataType::Utf8),
+                ]),
+            ),
+            (
+                LOGS,
+                schema(&[
+                    ("event_time", DataType::Timestamp(TimeUnit::Nanosecond, None)),
+                    ("trigger_name", DataType::Utf8),
+                    ("log_level", DataType::Utf8),
+                    ("log_text", DataType::Utf8),
+                ]),
+            ),
+        ];
+        if database == INTERNAL_DATABASE {
+            tables.push((
+                PLUGIN_FILES,
+                schema(&[
+                    ("plugin_name", DataType::Utf8),
+                    ("file_name", DataType::Utf8),
+                    ("file_path", DataType::Utf8),
+                    ("size_bytes", DataType::Int64),
+                    ("last_modified", DataType::Int64),
+                ]),
+            ));
+        }
+        tables
+    }
+
+    fn scan(&self, database: &str, table: &str) -> Result<RecordBatch, String> {
+        let known = self.tables(database).into_iter().find(|(name, _)| *name == table);
+        let (name, schema) = known.ok_or_else(|| format!("there is no table {table}"))?;
+        let columns = match name {
+            TRIGGERS => self.triggers(database),
+            TRIGGER_ARGUMENTS => self.trigger_arguments(database),
+            LOGS => self.logs(database),
+            _ => self.plugin_files(),
+        };
+        RecordBatch::try_new(schema, columns).map_err(|error| error.to_string())
+    }
+}
+
+/// None of the engine's columns is ever null.
+fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
+    let fields = columns
+        .iter()
+        .map(|(name, data_type)| Field::new(*name, data_type.clone(), false));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn strings<T: AsRef<str>>(values: impl Iterator<Item = T>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}

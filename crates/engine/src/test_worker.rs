@@ -1,0 +1,268 @@
+//! A worker for dry runs: real queries and caches of their own, but writes are captured (engine.md 5.9).
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tidemill_ingest::DatabaseLines;
+use tidemill_worker::{ExitReason, OutputStream, WorkerEvents};
+use tidemill_worker_proto::{Failure, FromWorker, Load, LogLevel, Outcome, RunId, ToWorker, Work};
+use tokio::sync::oneshot;
+
+use crate::global_cache::GlobalCache;
+use crate::launcher::{LaunchError, WorkerHandle};
+use crate::pending_runs::RunEnd;
+use crate::plugin_calls::{PluginQuery, answer_query};
+use crate::plugin_logs::{LogText, level_name};
+use crate::services::Services;
+
+/// Lines of log that an answer holds; the rest is counted.
+const LOG_LINES_MAX: usize = 10_000;
+
+/// What a dry run left behind.
+#[derive(Debug, Default)]
+pub(crate) struct Captured {
+    pub(crate) log_lines: Vec<String>,
+    pub(crate) immediate_writes: Vec<DatabaseLines>,
+    dropped_log_lines: usize,
+}
+
+impl Captured {
+    fn log(&mut self, level: LogLevel, text: &str) {
+        if self.log_lines.len() < LOG_LINES_MAX {
+            self.log_lines.push(format!("{}: {text}", level_name(level)));
+        } else {
+            self.dropped_log_lines += 1;
+        }
+    }
+}
+
+/// The dry run that is going on.
+#[derive(Default)]
+struct Current {
+    database: String,
+    captured: Captured,
+    loaded: Option<oneshot::Sender<Result<(), Failure>>>,
+    finished: Option<(RunId, oneshot::Sender<RunEnd>)>,
+}
+
+struct TestEvents {
+    services: Arc<Services>,
+    cache: Arc<GlobalCache>,
+    /// Set right after the start; nothing that needs an answer comes before the plugin is loaded.
+    worker: OnceLock<std::sync::Weak<dyn WorkerHandle>>,
+    current: Mutex<Current>,
+}
+
+impl TestEvents {
+    fn worker(&self) -> Option<Arc<dyn WorkerHandle>> {
+        self.worker.get()?.upgrade()
+    }
+
+    fn reply(&self, message: ToWorker, blob: Bytes) {
+        if let Some(worker) = self.worker() {
+            // A worker that has ended waits for nothing.
+            let _ = worker.send(message, blob);
+        }
+    }
+}
+
+impl WorkerEvents for TestEvents {
+    fn message(&self, message: FromWorker, blob: Bytes) {
+        match message {
+            FromWorker::Log { level, text, .. } => self.current.lock().captured.log(level, &text),
+            FromWorker::Query {
+                call,
+                database,
+                sql,
+                params,
+                ..
+            } => {
+                let Some(worker) = self.worker() else { return };
+                let database = database.unwrap_or_else(|| self.current.lock().database.clone());
+                let query = PluginQuery {
+                    call,
+                    database,
+                    sql,
+                    params,
+                };
+                let query_engine = Arc::clone(&self.services.query);
+                tokio::spawn(async move { answer_query(&query_engine, worker.as_ref(), query).await });
+            }
+            FromWorker::Write { call, database, .. } => {
+                let mut current = self.current.lock();
+                let database = database.unwrap_or_else(|| current.database.clone());
+                current.captured.immediate_writes.push(DatabaseLines {
+                    database,
+                    lines: blob,
+                });
+                drop(current);
+                self.reply(
+                    ToWorker::WriteDone {
+                        call,
+                        outcome: Ok(()),
+                    },
+                    Bytes::new(),
+                );
+            }
+            FromWorker::GlobalCache { call, operation } => {
+                let (reply, value) = self.cache.operate(operation, &blob, Instant::now());
+                self.reply(ToWorker::CacheDone { call, reply }, value);
+            }
+            FromWorker::Loaded => {
+                if let Some(loaded) = self.current.lock().loaded.take() {
+                    let _ = loaded.send(Ok(()));
+                }
+            }
+            FromWorker::LoadFailed(failure) => {
+                if let Some(loaded) = self.current.lock().loaded.take() {
+                    let _ = loaded.send(Err(failure));
+                }
+            }
+            FromWorker::Finished { run, outcome } => {
+                let mut current = self.current.lock();
+                let Some((_, finished)) = current.finished.take_if(|(expected, _)| *expected == run) else {
+                    return;
+                };
+                let _ = finished.send(match outcome {
+                    Outcome::Returned { writes, response } => RunEnd::Returned {
+                        writes,
+                        response,
+                        blob,
+                    },
+                    Outcome::Failed(failure) => RunEnd::Failed(failure),
+                });
+            }
+            FromWorker::Hello { .. } => {}
+        }
+    }
+
+    fn output(&self, stream: OutputStream, line: &str) {
+        let level = match stream {
+            OutputStream::Stdout => LogLevel::Info,
+            OutputStream::Stderr => LogLevel::Warn,
+        };
+        self.current.lock().captured.log(level, line);
+    }
+
+    fn exited(&self, reason: ExitReason) {
+        let mut current = self.current.lock();
+        current.loaded = None;
+        if let Some((_, finished)) = current.finished.take() {
+            let _ = finished.send(RunEnd::Lost(format!("the plugin's process {reason}")));
+        }
+    }
+}
+
+/// A process for dry runs, kept between them so that its caches are.
+pub(crate) struct TestWorker {
+    handle: Arc<dyn WorkerHandle>,
+    events: Arc<TestEvents>,
+    runs: u64,
+}
+
+/// One dry run.
+pub(crate) struct TestRun {
+    pub(crate) load: Load,
+    pub(crate) work: Work,
+    pub(crate) blob: Bytes,
+    pub(crate) start_row: LogText,
+    pub(crate) time_limit: Duration,
+}
+
+impl TestWorker {
+    pub(crate) async fn start(services: Arc<Services>, cache: Arc<GlobalCache>) -> Result<Self, LaunchError> {
+        let launcher = Arc::clone(&services.launcher);
+        let events = Arc::new(TestEvents {
+            services,
+            cache,
+            worker: OnceLock::new(),
+            current: Mutex::new(Current::default()),
+        });
+        let handle = launcher.launch("test", Arc::clone(&events) as _).await?;
+        events.worker.get_or_init(|| Arc::downgrade(&handle));
+        Ok(Self {
+            handle,
+            events,
+            runs: 0,
+        })
+    }
+
+    /// Loads the plugin and runs it once. The second value says whether the process can be used again.
+    pub(crate) async fn run(&mut self, run: TestRun) -> (RunEnd, Captured, bool) {
+        let TestRun {
+            load,
+            work,
+            blob,
+            start_row,
+            time_limit,
+        } = run;
+        let (loaded_sender, loaded) = oneshot::channel();
+        let (finished_sender, finished) = oneshot::channel();
+        let number = RunId(self.runs);
+        self.runs += 1;
+        *self.events.current.lock() = Current {
+            database: load.database.clone(),
+            captured: Captured::default(),
+            loaded: Some(loaded_sender),
+            finished: Some((number, finished_sender)),
+        };
+        let execution = async {
+            let gone = || RunEnd::Lost("the plugin's process has ended".to_owned());
+            let load = ToWorker::Load(Box::new(load));
+            if self.handle.send(load, Bytes::new()).is_err() {
+                return gone();
+            }
+            match loaded.await {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => return RunEnd::Failed(failure),
+                // The end of the process says how.
+                Err(_) => return finished.await.unwrap_or_else(|_| gone()),
+            }
+            let started = Instant::now();
+            self.log(&start_row);
+            let run = ToWorker::Run {
+                run: number,
+                run_id: format!("test-{}", number.0),
+                work,
+            };
+            if self.handle.send(run, blob).is_err() {
+                return gone();
+            }
+            let end = finished.await.unwrap_or_else(|_| gone());
+            if matches!(end, RunEnd::Returned { .. }) {
+                self.log(&LogText::Finished(started.elapsed()));
+            }
+            end
+        };
+        let end = if let Ok(end) = tokio::time::timeout(time_limit, execution).await {
+            end
+        } else {
+            self.handle.kill().await;
+            let limit = humantime::format_duration(time_limit);
+            RunEnd::Lost(format!("the run exceeded its time limit of {limit}"))
+        };
+        let usable = !matches!(end, RunEnd::Lost(_));
+        let mut captured = std::mem::take(&mut *self.events.current.lock()).captured;
+        if captured.dropped_log_lines > 0 {
+            captured.log_lines.push(format!(
+                "WARN: {} further lines were dropped",
+                captured.dropped_log_lines
+            ));
+        }
+        (end, captured, usable)
+    }
+
+    pub(crate) async fn stop(self, grace: Duration) {
+        self.handle.stop(grace).await;
+    }
+
+    fn log(&self, row: &LogText) {
+        self.events
+            .current
+            .lock()
+            .captured
+            .log(LogLevel::Info, &row.render());
+    }
+}

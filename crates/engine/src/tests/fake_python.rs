@@ -1,0 +1,288 @@
+//! Worker processes that are tasks: a script says what each run does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::ipc::reader::StreamReader;
+use async_trait::async_trait;
+use bytes::Bytes;
+use tidemill_worker::{ExitReason, Gone, WorkerEvents};
+use tidemill_worker_proto::{
+    DatabaseWrites, Failure, FailureKind, FromWorker, Load, Outcome, ResponseHead, RunId, ToWorker, Work,
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::launcher::{LaunchError, Launcher, WorkerHandle};
+
+/// A call of the plugin's function.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) load: Load,
+    pub(super) run_id: String,
+    pub(super) work: Work,
+    pub(super) blob: Bytes,
+    /// Number of the call over all processes, from 0.
+    pub(super) number: usize,
+}
+
+impl Call {
+    /// The written rows as text: `table: column=value,…; …`, one entry a row, in order.
+    pub(super) fn rows(&self) -> Vec<String> {
+        let Work::Writes { tables } = &self.work else {
+            panic!("not a data-write run")
+        };
+        let mut rows = Vec::new();
+        let mut offset = 0;
+        for table in tables {
+            for bytes in &table.stream_bytes {
+                let end = offset + *bytes as usize;
+                for batch in StreamReader::try_new(&self.blob[offset..end], None).unwrap() {
+                    rows.extend(render_rows(&table.table_name, &batch.unwrap()));
+                }
+                offset = end;
+            }
+        }
+        assert_eq!(offset, self.blob.len(), "the lengths cover the blob");
+        rows
+    }
+}
+
+fn render_rows(table: &str, batch: &RecordBatch) -> Vec<String> {
+    let schema = batch.schema();
+    let mut rows = Vec::new();
+    for row in 0..batch.num_rows() {
+        let mut cells = Vec::new();
+        for (field, column) in schema.fields().iter().zip(batch.columns()) {
+            if column.is_valid(row) && field.name() != "time" {
+                let value = arrow::util::display::array_value_to_string(column, row).unwrap();
+                cells.push(format!("{}={value}", field.name()));
+            }
+        }
+        rows.push(format!("{table}: {}", cells.join(",")));
+    }
+    rows
+}
+
+/// What a call does.
+#[derive(Debug, Clone)]
+pub(super) enum Action {
+    /// Returns, with lines for databases (`None`: the trigger's own).
+    Return(Vec<(Option<&'static str>, String)>),
+    /// Answers a request.
+    Respond(u16, &'static str),
+    /// Raises `ValueError: <text>`.
+    Raise(&'static str),
+    /// The process exits with this code.
+    Exit(i32),
+    /// Never returns, whatever it is told.
+    Hang,
+    /// Returns when it is cancelled.
+    HangUntilCancelled,
+}
+
+type Script = dyn Fn(&Call) -> Action + Send + Sync;
+
+/// Starts fake workers.
+pub(super) struct FakePython {
+    script: Box<Script>,
+    pub(super) calls: watch::Sender<Vec<Call>>,
+    pub(super) launches: AtomicUsize,
+    pub(super) available: AtomicBool,
+}
+
+impl FakePython {
+    pub(super) fn new(script: impl Fn(&Call) -> Action + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            script: Box::new(script),
+            calls: watch::Sender::new(Vec::new()),
+            launches: AtomicUsize::new(0),
+            available: AtomicBool::new(true),
+        })
+    }
+
+    /// Waits until that many calls were made.
+    pub(super) async fn calls(&self, count: usize) -> Vec<Call> {
+        let mut calls = self.calls.subscribe();
+        let wanted = calls.wait_for(|calls| calls.len() >= count);
+        let made = tokio::time::timeout(Duration::from_secs(20), wanted).await;
+        made.unwrap_or_else(|_| panic!("no {count} calls were made"))
+            .unwrap()
+            .clone()
+    }
+}
+
+/// Lets a test keep the launcher that it gives to the engine.
+pub(super) struct SharedLauncher(pub(super) Arc<FakePython>);
+
+#[async_trait]
+impl Launcher for SharedLauncher {
+    async fn launch(
+        &self,
+        _label: &str,
+        events: Arc<dyn WorkerEvents>,
+    ) -> Result<Arc<dyn WorkerHandle>, LaunchError> {
+        if !self.0.available.load(Ordering::SeqCst) {
+            return Err(LaunchError::PythonUnavailable("install python3".to_owned()));
+        }
+        self.0.launches.fetch_add(1, Ordering::SeqCst);
+        let (inbox, messages) = mpsc::unbounded_channel();
+        let exit = watch::Sender::new(None);
+        let process = FakeProcess {
+            python: Arc::clone(&self.0),
+            events,
+            exit: exit.clone(),
+            load: None,
+        };
+        let task = tokio::spawn(process.live(messages));
+        Ok(Arc::new(FakeWorker { inbox, exit, task }))
+    }
+
+    async fn available(&self) {
+        std::future::pending::<()>().await;
+    }
+}
+
+struct FakeWorker {
+    inbox: mpsc::UnboundedSender<(ToWorker, Bytes)>,
+    exit: watch::Sender<Option<ExitReason>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+#[async_trait]
+impl WorkerHandle for FakeWorker {
+    fn send(&self, message: ToWorker, blob: Bytes) -> Result<(), Gone> {
+        self.inbox.send((message, blob)).map_err(|_| Gone)
+    }
+
+    async fn room(&self) -> Result<(), Gone> {
+        Ok(())
+    }
+
+    async fn stop(&self, grace: Duration) {
+        let _ = self.send(ToWorker::Shutdown, Bytes::new());
+        if tokio::time::timeout(grace, self.wait()).await.is_err() {
+            self.kill().await;
+        }
+    }
+
+    async fn kill(&self) {
+        self.task.abort();
+        self.exit.send_if_modified(|exit| {
+            let was_running = exit.is_none();
+            exit.get_or_insert(ExitReason::Exited { code: 137 });
+            was_running
+        });
+    }
+
+    async fn wait(&self) -> ExitReason {
+        self.exit
+            .subscribe()
+            .wait_for(Option::is_some)
+            .await
+            .unwrap()
+            .clone()
+            .unwrap()
+    }
+}
+
+struct FakeProcess {
+    python: Arc<FakePython>,
+    events: Arc<dyn WorkerEvents>,
+    exit: watch::Sender<Option<ExitReason>>,
+    load: Option<Load>,
+}
+
+impl FakeProcess {
+    async fn live(mut self, mut messages: mpsc::UnboundedReceiver<(ToWorker, Bytes)>) {
+        let mut code = 0;
+        while let Some((message, blob)) = messages.recv().await {
+            match message {
+                ToWorker::Load(load) => {
+                    self.load = Some(*load);
+                    self.events.message(FromWorker::Loaded, Bytes::new());
+                }
+                ToWorker::Run { run, run_id, work } => {
+                    let load = self.load.clone().expect("loaded before it is run");
+                    let number = self.python.calls.borrow().len();
+                    let call = Call {
+                        load,
+                        run_id,
+                        work,
+                        blob,
+                        number,
+                    };
+                    let action = (self.python.script)(&call);
+                    self.python.calls.send_modify(|calls| calls.push(call));
+                    match action {
+                        Action::Exit(with) => {
+                            code = with;
+                            break;
+                        }
+                        // With several threads, the others go on.
+                        Action::Hang if self.concurrency() > 1 => {}
+                        Action::Hang => std::future::pending().await,
+                        Action::HangUntilCancelled => {
+                            let until_cancelled = async {
+                                while !matches!(messages.recv().await, Some((ToWorker::Cancel { .. }, _))) {}
+                            };
+                            until_cancelled.await;
+                            self.finish(run, Action::Raise("cancelled"));
+                        }
+                        other => self.finish(run, other),
+                    }
+                }
+                ToWorker::Shutdown => break,
+                _ => {}
+            }
+        }
+        let reason = ExitReason::Exited { code };
+        self.events.exited(reason.clone());
+        self.exit.send_replace(Some(reason));
+    }
+
+    fn concurrency(&self) -> u32 {
+        self.load.as_ref().map_or(1, |load| load.concurrency)
+    }
+
+    fn finish(&self, run: RunId, action: Action) {
+        let mut blob = Vec::new();
+        let outcome = match action {
+            Action::Return(writes) => Outcome::Returned {
+                writes: writes
+                    .into_iter()
+                    .map(|(database, lines)| {
+                        blob.extend_from_slice(lines.as_bytes());
+                        DatabaseWrites {
+                            database: database.map(str::to_owned),
+                            bytes: lines.len() as u64,
+                        }
+                    })
+                    .collect(),
+                response: None,
+            },
+            Action::Respond(status, body) => {
+                blob.extend_from_slice(body.as_bytes());
+                let head = ResponseHead {
+                    status,
+                    headers: vec![],
+                };
+                Outcome::Returned {
+                    writes: vec![],
+                    response: Some(head),
+                }
+            }
+            Action::Raise(text) => Outcome::Failed(Failure {
+                kind: FailureKind::Raised,
+                message: format!("ValueError: {text}"),
+                traceback: None,
+            }),
+            Action::Exit(_) | Action::Hang | Action::HangUntilCancelled => {
+                unreachable!("handled by the caller")
+            }
+        };
+        self.events
+            .message(FromWorker::Finished { run, outcome }, blob.into());
+    }
+}

@@ -1,0 +1,240 @@
+//! The engine with a real catalog, log, store and query engine, and workers that are tasks.
+
+mod fake_python;
+mod lifecycle;
+mod request_triggers;
+mod schedules;
+mod write_triggers;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use tidemill_catalog::{Catalog, Limits, Strictness};
+use tidemill_ingest::{Ingest, IngestConfig, WriteRequest};
+use tidemill_lineproto::Precision;
+use tidemill_query::{Params, QueryConfig, QueryEngine};
+use tidemill_store::{Store, StoreConfig};
+use tidemill_triggers::RetryPolicy;
+use tidemill_wal::{FileMedium, WalConfig};
+
+use self::fake_python::{FakePython, SharedLauncher};
+use crate::{CreateTrigger, Engine, EngineConfig, EngineTables, PluginLogs};
+
+/// A server without HTTP and without Python.
+struct Server {
+    engine: Arc<Engine>,
+    ingest: Arc<Ingest>,
+    query: Arc<QueryEngine>,
+    objects: Arc<dyn ObjectStore>,
+    dir: tempfile::TempDir,
+}
+
+fn config(dir: &Path) -> EngineConfig {
+    let retry = RetryPolicy {
+        delay_min: Duration::from_millis(1),
+        delay_max: Duration::from_millis(20),
+        ..RetryPolicy::default()
+    };
+    EngineConfig {
+        plugin_dir: Some(dir.join("plugins")),
+        stop_grace: Duration::from_millis(200),
+        retry,
+        ..EngineConfig::default()
+    }
+}
+
+/// Opens the log; after a restart a copy of it, since what is left of the server before may still hold its files.
+fn open_medium(dir: &Path) -> FileMedium {
+    let logs = (0..).map(|start| dir.join(format!("wal-{start}")));
+    let mut newest = None;
+    for log in logs {
+        if log.exists() {
+            newest = Some(log);
+            continue;
+        }
+        fs::create_dir(&log).unwrap();
+        if let Some(newest) = newest {
+            for segment in fs::read_dir(newest).unwrap().map(Result::unwrap) {
+                if segment
+                    .path()
+                    .extension()
+                    .is_some_and(|extension| extension == "wal")
+                {
+                    fs::copy(segment.path(), log.join(segment.file_name())).unwrap();
+                }
+            }
+        }
+        return FileMedium::open(log).unwrap();
+    }
+    unreachable!("numbers do not end")
+}
+
+impl Server {
+    async fn start(python: &Arc<FakePython>) -> Self {
+        Self::start_with(python, |_| {}).await
+    }
+
+    async fn start_with(python: &Arc<FakePython>, change: impl FnOnce(&mut EngineConfig)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("plugins")).unwrap();
+        fs::write(dir.path().join("plugins/plugin.py"), "").unwrap();
+        Self::start_in(dir, Arc::new(InMemory::new()), python, change).await
+    }
+
+    async fn start_in(
+        dir: tempfile::TempDir,
+        objects: Arc<dyn ObjectStore>,
+        python: &Arc<FakePython>,
+        change: impl FnOnce(&mut EngineConfig),
+    ) -> Self {
+        let catalog = Catalog::open(Arc::clone(&objects), "node0", Limits::default())
+            .await
+            .unwrap();
+        let catalog = Arc::new(catalog);
+        let medium = open_medium(dir.path());
+        let ingest_config = IngestConfig {
+            wal: WalConfig::default(),
+            tail_bytes_max: 1 << 20,
+        };
+        let store = Arc::new(Store::new(StoreConfig::default()));
+        let ingest = Ingest::open(
+            Box::new(medium),
+            ingest_config,
+            Arc::clone(&catalog),
+            Arc::clone(&store),
+        )
+        .unwrap();
+        let ingest = Arc::new(ingest);
+        let logs = Arc::new(PluginLogs::new(1_000));
+        let mut config = config(dir.path());
+        change(&mut config);
+        let tables = EngineTables::new(Arc::clone(&catalog), Arc::clone(&logs), config.plugin_dir.clone());
+        let query = Arc::new(QueryEngine::new(
+            catalog,
+            store,
+            vec![Arc::new(tables)],
+            QueryConfig::default(),
+        ));
+        let launcher = Arc::new(SharedLauncher(Arc::clone(python)));
+        let engine = Engine::start_with(
+            config,
+            Arc::clone(&ingest),
+            Arc::clone(&query),
+            logs,
+            launcher,
+            None,
+        )
+        .await;
+        Self {
+            engine,
+            ingest,
+            query,
+            objects,
+            dir,
+        }
+    }
+
+    /// Stops the server in order and starts it again on the same files.
+    async fn restart(self, python: &Arc<FakePython>) -> Self {
+        self.engine.shutdown().await;
+        self.ingest.shutdown().await;
+        let Self { dir, objects, .. } = self;
+        Self::start_in(dir, objects, python, |_| {}).await
+    }
+
+    async fn write(&self, database: &str, lines: &str) {
+        let request = WriteRequest {
+            database: database.to_owned(),
+            body: lines.to_owned().into(),
+            precision: Precision::Nanosecond,
+            accept_partial: false,
+            no_sync: false,
+            received_ns: 1,
+            name_rule: Strictness::Strict,
+        };
+        self.ingest.write(request).await.unwrap();
+    }
+
+    async fn create(&self, name: &str, spec: &str) {
+        self.create_with(name, spec, |_| {}).await;
+    }
+
+    async fn create_with(&self, name: &str, spec: &str, change: impl FnOnce(&mut CreateTrigger)) {
+        let mut request = trigger(name, spec);
+        change(&mut request);
+        self.engine.create_trigger(request).await.unwrap();
+    }
+
+    /// The rows of a query as text, cells joined by `|`.
+    async fn query(&self, database: &str, sql: &str) -> Vec<String> {
+        let output = self.query.sql(database, sql, Params::new()).await.unwrap();
+        let batches: Vec<_> = output.batches.try_collect().await.unwrap();
+        let mut rows = Vec::new();
+        for batch in &batches {
+            for row in 0..batch.num_rows() {
+                let cells = batch.columns().iter();
+                let cells =
+                    cells.map(|column| arrow::util::display::array_value_to_string(column, row).unwrap());
+                rows.push(cells.collect::<Vec<_>>().join("|"));
+            }
+        }
+        rows
+    }
+
+    /// The log of the database's plugins as `LEVEL text`; durations are left out.
+    async fn log(&self, database: &str) -> Vec<String> {
+        let rows = self
+            .query(
+                database,
+                "SELECT log_level, log_text FROM system.processing_engine_logs",
+            )
+            .await;
+        rows.into_iter()
+            .map(|row| {
+                let row = row.replacen('|', " ", 1);
+                let finished = row.find("finished execution in ");
+                finished.map_or(row.clone(), |start| {
+                    row[..start + "finished execution in".len()].to_owned()
+                })
+            })
+            .collect()
+    }
+
+    /// Waits until the query has these rows.
+    async fn expect_rows(&self, database: &str, sql: &str, expected: &[&str]) {
+        let mut rows = Vec::new();
+        for _ in 0..2_000 {
+            rows = self.query(database, sql).await;
+            if rows == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{sql}: expected {expected:?}, got {rows:?}");
+    }
+
+    /// Waits until the log of the database has a row that contains `text`.
+    async fn expect_log(&self, database: &str, text: &str) {
+        let mut log = Vec::new();
+        for _ in 0..2_000 {
+            log = self.log(database).await;
+            if log.iter().any(|row| row.contains(text)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("no '{text}' in the log: {log:#?}");
+    }
+}
+
+fn trigger(name: &str, spec: &str) -> CreateTrigger {
+    let json = serde_json::json!({
+        "db": "db", "trigger_name": name, "plugin_filename": "plugin.py", "trigger_specification": spec, "disabled": false
+    });
+    serde_json::from_value(json).unwrap()
+}

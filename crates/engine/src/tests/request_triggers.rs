@@ -1,0 +1,182 @@
+//! Request triggers: answers, errors and the bounds of the queue.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tidemill_worker_proto::Work;
+
+use super::fake_python::{Action, FakePython};
+use super::{Server, trigger};
+use crate::{EngineErrorKind, PluginRequest, RequestError};
+
+fn request(name: &str) -> PluginRequest {
+    PluginRequest {
+        query_parameters: vec![("name".to_owned(), name.to_owned())],
+        ..PluginRequest::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_answered_and_logged() {
+    let python = FakePython::new(|call| {
+        let Work::Request(head) = &call.work else {
+            panic!("not a request")
+        };
+        if head.query_parameters[0].1 == "bad" {
+            Action::Raise("no")
+        } else {
+            Action::Respond(201, "hello")
+        }
+    });
+    let server = Server::start(&python).await;
+    server.write("db", "cpu x=0 1").await;
+    server.create("t", "request:a/b").await;
+    let answer = server
+        .engine
+        .handle_request("a/b", request("good"))
+        .await
+        .unwrap();
+    assert_eq!((answer.status, &answer.body[..]), (201, &b"hello"[..]));
+    let error = server
+        .engine
+        .handle_request("a/b", request("bad"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.status(), 500);
+    assert_eq!(
+        error.body(),
+        r#"{"error":"Python function call failed: ValueError: no"}"#
+    );
+    assert_eq!(
+        server.log("db").await,
+        [
+            "INFO starting execution of request plugin.",
+            "INFO finished execution in",
+            "INFO starting execution of request plugin.",
+            "ERROR error running request plugin: Python function call failed: ValueError: no",
+        ]
+    );
+    for path in ["a", "a/b/", "A/B", "", "/a/b"] {
+        let error = server
+            .engine
+            .handle_request(path, request("x"))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.status(), error.body().as_str()),
+            (404, r#"{"error":"not found"}"#),
+            "{path}"
+        );
+    }
+    server.engine.disable_trigger("db", "t").await.unwrap();
+    assert_eq!(
+        server.engine.handle_request("a/b", request("x")).await,
+        Err(RequestError::NotFound)
+    );
+    server.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_belongs_to_one_trigger() {
+    let python = FakePython::new(|_| Action::Respond(200, ""));
+    let server = Server::start(&python).await;
+    server.write("db", "cpu x=0 1").await;
+    server.write("other", "cpu x=0 1").await;
+    server.create("t", "request:path").await;
+    let mut second = trigger("u", "request:path");
+    second.db = "other".to_owned();
+    let error = server.engine.create_trigger(second).await.unwrap_err();
+    assert_eq!(error.kind(), EngineErrorKind::Conflict, "{error}");
+    server.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beyond_the_queue_the_answer_is_503_and_after_the_deadline_504() {
+    let python = FakePython::new(|_| Action::Hang);
+    let server = Server::start_with(&python, |config| {
+        config.request_queue_max = 3;
+        config.request_timeout = Duration::from_millis(300);
+    });
+    let server = server.await;
+    server.write("db", "cpu x=0 1").await;
+    server.create("t", "request:slow").await;
+    let waiting = (0..3).map(|_| {
+        let engine = server.engine.clone();
+        tokio::spawn(async move { engine.handle_request("slow", request("x")).await })
+    });
+    let waiting: Vec<_> = waiting.collect();
+    python.calls(1).await;
+    let mut busy = server
+        .engine
+        .handle_request("slow", request("x"))
+        .await
+        .unwrap_err();
+    while matches!(busy, RequestError::TimedOut(_)) {
+        busy = server
+            .engine
+            .handle_request("slow", request("x"))
+            .await
+            .unwrap_err();
+    }
+    for answer in waiting {
+        let status = answer.await.unwrap().unwrap_err().status();
+        assert!(status == 504 || status == 503 || status == 500, "{status}");
+    }
+    assert!(busy.status() == 503 && busy.retry_after().is_some(), "{busy}");
+    server.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_dies_fails_its_requests_and_the_next_is_answered() {
+    let python = FakePython::new(|call| {
+        if call.number == 0 {
+            Action::Exit(3)
+        } else {
+            Action::Respond(200, "back")
+        }
+    });
+    let server = Server::start(&python).await;
+    server.write("db", "cpu x=0 1").await;
+    server.create("t", "request:p").await;
+    let error = server.engine.handle_request("p", request("x")).await.unwrap_err();
+    assert_eq!(
+        error,
+        RequestError::Failed("the plugin's process exited with code 3".to_owned())
+    );
+    let answer = loop {
+        match server.engine.handle_request("p", request("x")).await {
+            Ok(answer) => break answer,
+            Err(error) => assert!(
+                matches!(error, RequestError::Busy { .. } | RequestError::Down),
+                "{error}"
+            ),
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    };
+    assert_eq!(&answer.body[..], b"back");
+    server.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_python_the_answer_says_what_to_install() {
+    let python = FakePython::new(|_| Action::Respond(200, "ok"));
+    python.available.store(false, Ordering::SeqCst);
+    let server = Server::start(&python).await;
+    server.write("db", "cpu x=0 1").await;
+    server.create("t", "request:p").await;
+    let error = server.engine.handle_request("p", request("x")).await.unwrap_err();
+    assert_eq!(
+        (error.status(), error.to_string().as_str()),
+        (503, "python_unavailable: install python3")
+    );
+    server
+        .expect_log("db", "ERROR python_unavailable: install python3")
+        .await;
+
+    python.available.store(true, Ordering::SeqCst);
+    server.engine.enable_trigger("db", "t").await.unwrap();
+    while server.engine.handle_request("p", request("x")).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    server.engine.shutdown().await;
+}

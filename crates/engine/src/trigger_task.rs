@@ -1,0 +1,115 @@
+//! A trigger that runs: its task, from start to end.
+
+use std::sync::Arc;
+
+use tidemill_triggers::{PluginType, TriggerDefinition, TriggerSpec};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::request_runner::{RequestRoute, RequestRoutes};
+use crate::services::Services;
+use crate::worker_session::Session;
+use crate::{schedule_runner, writes_runner};
+use tidemill_ingest::TriggerKey;
+
+/// Why the runner of a trigger has returned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RunnerExit {
+    /// It was told to.
+    Stopped,
+    /// There is nothing more to run, now or later.
+    Ended,
+    /// A run failed and the trigger's error behaviour is `disable`.
+    Disable(String),
+}
+
+/// A trigger that has disabled itself; to be recorded in the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DisableRequest {
+    pub(crate) key: TriggerKey,
+    pub(crate) reason: String,
+}
+
+/// A started trigger.
+pub(crate) struct RunningTrigger {
+    pub(crate) definition: Arc<TriggerDefinition>,
+    pub(crate) session: Arc<Session>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl RunningTrigger {
+    /// Starts a trigger. Its worker process comes up in the background.
+    pub(crate) fn start(
+        services: Arc<Services>,
+        routes: Arc<RequestRoutes>,
+        key: TriggerKey,
+        definition: Arc<TriggerDefinition>,
+        disable: mpsc::UnboundedSender<DisableRequest>,
+    ) -> Self {
+        let session = Session::new(services, key, Arc::clone(&definition));
+        let stop = CancellationToken::new();
+        // The path answers as soon as the trigger counts as started.
+        let route = match &definition.spec {
+            TriggerSpec::Request { path } => {
+                let route = RequestRoute::new(Arc::clone(&session));
+                routes.insert(path, Arc::clone(&route));
+                Some(route)
+            }
+            _ => None,
+        };
+        let task = tokio::spawn(run(Arc::clone(&session), route, routes, stop.clone(), disable));
+        Self {
+            definition,
+            session,
+            stop,
+            task,
+        }
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Stops the trigger: at most two grace periods, whatever the plugin does.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(trigger = self.definition.trigger_name, %error, "the task of a trigger has failed");
+        }
+    }
+}
+
+async fn run(
+    session: Arc<Session>,
+    route: Option<Arc<RequestRoute>>,
+    routes: Arc<RequestRoutes>,
+    stop: CancellationToken,
+    disable: mpsc::UnboundedSender<DisableRequest>,
+) {
+    let end_worker = CancellationToken::new();
+    let supervisor = tokio::spawn(Arc::clone(&session).supervise(end_worker.clone()));
+    let exit = match (&session.definition.spec, route) {
+        (TriggerSpec::Request { path }, Some(route)) => {
+            route.serve(&routes, path, &stop).await;
+            RunnerExit::Stopped
+        }
+        (spec, _) => match spec.plugin_type() {
+            PluginType::Schedule => schedule_runner::run(&session, &stop).await,
+            _ => writes_runner::run(&session, &stop).await,
+        },
+    };
+    end_worker.cancel();
+    if let Err(error) = supervisor.await {
+        tracing::error!(trigger = session.definition.trigger_name, %error, "the supervisor of a trigger has failed");
+    }
+    if let RunnerExit::Disable(reason) = exit {
+        // The receiver is gone only when the engine is.
+        let _ = disable.send(DisableRequest {
+            key: session.key,
+            reason,
+        });
+    }
+}

@@ -1,0 +1,431 @@
+//! One trigger's worker: started, loaded, given runs, watched, restarted with back-off (engine.md 0.10, 0.14).
+//!
+//! A session lives as long as its trigger runs; worker processes come and go in it. Runs are handed over without
+//! waiting ([`Session::submit`]) and come back through the worker's reader task, which finds the waiting side under a lock
+//! that is never held while anything waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tidemill_ingest::{TriggerKey, TriggerProgress};
+use tidemill_triggers::{Backoff, PluginType, RetryPolicy, TriggerDefinition};
+use tidemill_worker_proto::{EntryPoint, Load, Outcome, RunId, ToWorker, Work};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::launcher::{LaunchError, WorkerHandle};
+use crate::pending_runs::{Completion, PendingRuns, RunEnd};
+use crate::plugin_files::ResolvedPlugin;
+use crate::plugin_logs::TriggerLog;
+use crate::services::Services;
+use crate::session_events::SessionEvents;
+
+/// How often deadlines are looked at while runs are in flight.
+const DEADLINE_TICK_MAX: Duration = Duration::from_secs(1);
+/// When clients are told to come back while there is no Python.
+const PYTHON_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// What the worker of a trigger is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WorkerState {
+    /// On its way.
+    Starting,
+    /// Takes runs.
+    Ready,
+    /// Not there; the next attempt is made at that instant.
+    Down { reason: String, until: Instant },
+    /// The trigger has stopped.
+    Stopped,
+}
+
+/// The trigger was stopped; nothing more is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stopped;
+
+struct Slot {
+    worker: Option<Arc<dyn WorkerHandle>>,
+    pending: PendingRuns,
+    /// Why the server ended the process itself.
+    ended_because: Option<String>,
+    /// Whether a run has returned since the process started.
+    has_succeeded: bool,
+}
+
+/// The worker side of one running trigger.
+pub(crate) struct Session {
+    pub(crate) services: Arc<Services>,
+    pub(crate) key: TriggerKey,
+    pub(crate) definition: Arc<TriggerDefinition>,
+    pub(crate) log: TriggerLog,
+    slot: Mutex<Slot>,
+    state: watch::Sender<WorkerState>,
+    /// Whether the supervisor looks at deadlines by itself; if not, a new run wakes it.
+    watches_deadlines: AtomicBool,
+    run_submitted: Notify,
+    retry_now: Notify,
+}
+
+/// How one worker process came to its end.
+enum LifeEnd {
+    Stopped,
+    Unavailable(String),
+    Lost(String),
+}
+
+impl Session {
+    pub(crate) fn new(
+        services: Arc<Services>,
+        key: TriggerKey,
+        definition: Arc<TriggerDefinition>,
+    ) -> Arc<Self> {
+        let database_log = services.logs.of_database(key.database);
+        let log = TriggerLog::new(definition.trigger_name.as_str().into(), database_log);
+        let slot = Slot {
+            worker: None,
+            pending: PendingRuns::default(),
+            ended_because: None,
+            has_succeeded: false,
+        };
+        Arc::new(Self {
+            services,
+            key,
+            definition,
+            log,
+            slot: Mutex::new(slot),
+            state: watch::Sender::new(WorkerState::Starting),
+            watches_deadlines: AtomicBool::new(false),
+            run_submitted: Notify::new(),
+            retry_now: Notify::new(),
+        })
+    }
+
+    /// Runs that may be in flight.
+    pub(crate) fn concurrency(&self) -> usize {
+        if self.definition.settings.run_async {
+            self.services.config.async_concurrency_max.max(1)
+        } else {
+            1
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        *self.state.borrow() == WorkerState::Ready
+    }
+
+    /// Waits until the state is one that `wanted` accepts.
+    pub(crate) async fn wait_for(&self, wanted: impl FnMut(&WorkerState) -> bool) -> WorkerState {
+        let mut states = self.state.subscribe();
+        let state = states.wait_for(wanted).await.map(|state| state.clone());
+        state.unwrap_or(WorkerState::Stopped)
+    }
+
+    /// Waits until a worker takes runs.
+    pub(crate) async fn ready(&self) -> Result<(), Stopped> {
+        if self.is_ready() {
+            return Ok(());
+        }
+        match self
+            .wait_for(|state| matches!(state, WorkerState::Ready | WorkerState::Stopped))
+            .await
+        {
+            WorkerState::Ready => Ok(()),
+            _ => Err(Stopped),
+        }
+    }
+
+    /// Makes the next attempt to start a worker at once.
+    pub(crate) fn retry_now(&self) {
+        self.retry_now.notify_one();
+    }
+
+    /// The same, where there is no worker now.
+    pub(crate) fn retry_if_down(&self) {
+        if matches!(*self.state.borrow(), WorkerState::Down { .. }) {
+            self.retry_now.notify_one();
+        }
+    }
+
+    /// Progress of a trigger whose position in the log means nothing: schedules and requests.
+    pub(crate) fn progress_without_position(&self) -> TriggerProgress {
+        let cursor = *self.services.ingest.committed().borrow();
+        TriggerProgress {
+            trigger: self.key,
+            cursor,
+        }
+    }
+
+    /// Hands a run to the worker. Gives the completion back if there is none.
+    pub(crate) fn submit(
+        &self,
+        run_id: String,
+        work: Work,
+        blob: Bytes,
+        completion: Completion,
+    ) -> Result<(), Completion> {
+        let mut slot = self.slot.lock();
+        let Some(worker) = slot.worker.clone() else {
+            return Err(completion);
+        };
+        let run = slot.pending.insert(completion, Instant::now());
+        // Sent under the lock: synchronous runs reach the worker in the order of their numbers.
+        if worker.send(ToWorker::Run { run, run_id, work }, blob).is_err() {
+            return Err(slot.pending.remove(run).expect("the run was entered above"));
+        }
+        drop(slot);
+        if !self.watches_deadlines.swap(true, Ordering::AcqRel) {
+            self.run_submitted.notify_one();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn worker(&self) -> Option<Arc<dyn WorkerHandle>> {
+        self.slot.lock().worker.clone()
+    }
+
+    /// Whether no run is in flight.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.slot.lock().pending.is_empty()
+    }
+
+    /// The worker says that a run has ended.
+    pub(crate) fn finish(self: &Arc<Self>, run: RunId, outcome: Outcome, blob: Bytes) {
+        let completion = {
+            let mut slot = self.slot.lock();
+            slot.has_succeeded |= matches!(outcome, Outcome::Returned { .. });
+            slot.pending.remove(run)
+        };
+        let Some(completion) = completion else { return };
+        let end = match outcome {
+            Outcome::Returned { writes, response } => RunEnd::Returned {
+                writes,
+                response,
+                blob,
+            },
+            Outcome::Failed(failure) => RunEnd::Failed(failure),
+        };
+        self.complete(completion, end);
+    }
+
+    /// The worker is gone, and what it was doing with it.
+    pub(crate) fn lose_worker(self: &Arc<Self>, how: &str) {
+        let (lost, reason) = {
+            let mut slot = self.slot.lock();
+            slot.worker = None;
+            let reason = slot
+                .ended_because
+                .clone()
+                .unwrap_or_else(|| format!("the plugin's process {how}"));
+            (slot.pending.drain(), reason)
+        };
+        self.state.send_if_modified(|state| {
+            let was_ready = *state == WorkerState::Ready;
+            if was_ready {
+                *state = WorkerState::Starting;
+            }
+            was_ready
+        });
+        for completion in lost {
+            self.complete(completion, RunEnd::Lost(reason.clone()));
+        }
+    }
+
+    fn complete(self: &Arc<Self>, completion: Completion, end: RunEnd) {
+        match completion {
+            // Nobody waits for the run of a trigger that was stopped.
+            Completion::Run(waiting) => drop(waiting.send(end)),
+            Completion::Request(request) => request.complete(self, end),
+        }
+    }
+
+    /// Keeps a worker running until `stop`; then ends it within the grace period.
+    pub(crate) async fn supervise(self: Arc<Self>, stop: CancellationToken) {
+        let policy = RetryPolicy {
+            attempts_max: None,
+            ..self.services.config.retry
+        };
+        let seed = (u64::from(self.key.database.0) << 32) | u64::from(self.key.trigger_id);
+        let mut backoff = Backoff::new(policy, seed);
+        let mut reported = String::new();
+        while !stop.is_cancelled() {
+            self.state.send_replace(WorkerState::Starting);
+            let end = self.live(&stop).await;
+            let has_succeeded = {
+                let mut slot = self.slot.lock();
+                slot.ended_because = None;
+                std::mem::take(&mut slot.has_succeeded)
+            };
+            if has_succeeded {
+                backoff.succeeded();
+            }
+            let (reason, without_python) = match end {
+                LifeEnd::Stopped => break,
+                LifeEnd::Unavailable(reason) => (reason, true),
+                LifeEnd::Lost(reason) => (reason, false),
+            };
+            // An unchanged reason would fill the log of a trigger that waits for its plugin or for Python.
+            if reason != reported || has_succeeded {
+                self.log.error(reason.clone());
+                tracing::warn!(
+                    trigger = self.definition.trigger_name,
+                    database = self.definition.database_name,
+                    reason,
+                    "trigger has no worker process"
+                );
+                reported.clone_from(&reason);
+            }
+            let delay = if without_python {
+                PYTHON_RETRY_AFTER
+            } else {
+                backoff.failed().unwrap_or(policy.delay_max)
+            };
+            if delay.is_zero() {
+                continue;
+            }
+            self.state.send_replace(WorkerState::Down {
+                reason,
+                until: Instant::now() + delay,
+            });
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.retry_now.notified() => {}
+                () = tokio::time::sleep(delay), if !without_python => {}
+                () = self.services.launcher.available(), if without_python => {}
+            }
+        }
+        self.state.send_replace(WorkerState::Stopped);
+    }
+
+    /// The life of one worker process.
+    async fn live(self: &Arc<Self>, stop: &CancellationToken) -> LifeEnd {
+        let plugin = match self
+            .services
+            .resolve_plugin(&self.definition.plugin_filename)
+            .await
+        {
+            Ok(plugin) => plugin,
+            Err(error) => return LifeEnd::Lost(format!("Plugin error: {error}")),
+        };
+        let label = format!(
+            "{}/{}",
+            self.definition.database_name, self.definition.trigger_name
+        );
+        let events = Arc::new(SessionEvents::new(Arc::clone(self)));
+        let launched = tokio::select! {
+            () = stop.cancelled() => return LifeEnd::Stopped,
+            launched = self.services.launcher.launch(&label, Arc::clone(&events) as _) => launched,
+        };
+        let worker = match launched {
+            Ok(worker) => worker,
+            Err(error @ LaunchError::PythonUnavailable(_)) => return LifeEnd::Unavailable(error.to_string()),
+            Err(LaunchError::Failed(reason)) => {
+                return LifeEnd::Lost(format!("could not start a worker process: {reason}"));
+            }
+        };
+        // From here on the process is ended by this function, whichever way it goes.
+        self.slot.lock().worker = Some(Arc::clone(&worker));
+        let grace = self.services.config.stop_grace;
+        let end = tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                worker.stop(grace).await;
+                LifeEnd::Stopped
+            }
+            reason = worker.wait() => LifeEnd::Lost(format!("the plugin's process {reason}")),
+            reason = self.load_and_watch(&plugin, &events, worker.as_ref()) => {
+                self.slot.lock().ended_because = Some(reason.clone());
+                worker.kill().await;
+                LifeEnd::Lost(reason)
+            }
+        };
+        self.lose_worker("was stopped");
+        end
+    }
+
+    /// Loads the plugin, then looks after deadlines. Returns when the process must be killed, with the reason.
+    async fn load_and_watch(
+        &self,
+        plugin: &ResolvedPlugin,
+        events: &SessionEvents,
+        worker: &dyn WorkerHandle,
+    ) -> String {
+        let load_timeout = self.services.config.load_timeout;
+        // A process that is gone is noticed by the caller.
+        let _ = worker.send(ToWorker::Load(Box::new(self.load_message(plugin))), Bytes::new());
+        if tokio::time::timeout(load_timeout, events.loaded()).await.is_err() {
+            return format!(
+                "the plugin was not loaded within {}",
+                humantime::format_duration(load_timeout)
+            );
+        }
+        self.state.send_replace(WorkerState::Ready);
+        let run_timeout = match self.definition.spec.plugin_type() {
+            PluginType::Request => self.services.config.request_timeout,
+            PluginType::WalRows | PluginType::Schedule => self.services.config.run_timeout,
+        };
+        let reason = format!(
+            "the run exceeded its time limit of {}",
+            humantime::format_duration(run_timeout)
+        );
+        let grace = self.services.config.stop_grace;
+        let tick = DEADLINE_TICK_MAX
+            .min(run_timeout.min(grace) / 4)
+            .max(Duration::from_millis(1));
+        loop {
+            if self.is_idle() {
+                // In this order, so that a run submitted meanwhile leaves a notification behind.
+                self.watches_deadlines.store(false, Ordering::Release);
+                if self.is_idle() {
+                    self.run_submitted.notified().await;
+                }
+            }
+            tokio::time::sleep(tick).await;
+            let overdue = self
+                .slot
+                .lock()
+                .pending
+                .overdue(Instant::now(), run_timeout, grace);
+            if overdue.kill {
+                return reason;
+            }
+            for run in overdue.cancel {
+                let _ = worker.send(
+                    ToWorker::Cancel {
+                        run,
+                        reason: reason.clone(),
+                    },
+                    Bytes::new(),
+                );
+            }
+        }
+    }
+
+    fn load_message(&self, plugin: &ResolvedPlugin) -> Load {
+        Load {
+            form: plugin.form,
+            path: plugin.path.to_string_lossy().into_owned(),
+            plugin_dir: plugin.plugin_dir.to_string_lossy().into_owned(),
+            entry: entry_point(self.definition.spec.plugin_type()),
+            trigger_name: self.definition.trigger_name.clone(),
+            database: self.definition.database_name.clone(),
+            arguments: self
+                .definition
+                .arguments
+                .clone()
+                .map(|arguments| arguments.into_iter().collect()),
+            concurrency: u32::try_from(self.concurrency()).unwrap_or(u32::MAX),
+            cache_ttl_default_ms: None,
+        }
+    }
+}
+
+/// The function that a type of trigger calls.
+pub(crate) fn entry_point(plugin_type: PluginType) -> EntryPoint {
+    match plugin_type {
+        PluginType::WalRows => EntryPoint::Writes,
+        PluginType::Schedule => EntryPoint::ScheduledCall,
+        PluginType::Request => EntryPoint::Request,
+    }
+}

@@ -1,0 +1,276 @@
+//! Data-write triggers: a reader of the log that stands behind the commit (engine.md 0.11, 0.23, 5.2, 5.3; design.md 6).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use tidemill_catalog::{CatalogState, DatabaseId};
+use tidemill_ingest::{CommittedBatch, Lsn, TableFilter, TriggerProgress, WriteError};
+use tidemill_triggers::{Cursor, LogRange, RunTicket, TriggerSpec};
+use tidemill_worker_proto::Work;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::effects;
+use crate::error_behavior::{RunOutcome, run_to_the_end};
+use crate::plugin_logs::LogText;
+use crate::row_batches::{EncodedRows, encode_committed};
+use crate::run_execution::{Committed, RunRequest};
+use crate::trigger_task::RunnerExit;
+use crate::worker_session::Session;
+
+/// Batches above this size are encoded on the blocking pool: below it, the hand-over costs more than the encoding.
+const INLINE_ROWS_MAX: usize = 2_000;
+/// How long the progress over runs that wrote nothing may stay unrecorded; after a crash those runs are repeated.
+const PROGRESS_DELAY: Duration = Duration::from_secs(1);
+/// How long to wait before the log is read again after it could not be read.
+const READ_RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Reads the log from the trigger's cursor on and runs the plugin on what it finds, until `stop`.
+pub(crate) async fn run(session: &Arc<Session>, stop: &CancellationToken) -> RunnerExit {
+    let reader = LogReader::new(session);
+    let concurrency = session.concurrency();
+    let mut committed = session.services.ingest.committed();
+    let mut in_flight = FuturesUnordered::new();
+    let mut unrecorded_since: Option<Instant> = None;
+    let mut caught_up = false;
+
+    let exit = loop {
+        while !caught_up && in_flight.len() < concurrency {
+            committed.mark_unchanged();
+            match reader.next_run().await {
+                Ok(Found::Run(ticket, request)) => in_flight.push(run_one(session, &reader, ticket, request)),
+                Ok(Found::Nothing) => caught_up = true,
+                Err(reason) => {
+                    tracing::error!(
+                        trigger = session.definition.trigger_name,
+                        reason,
+                        "could not read what was written"
+                    );
+                    tokio::select! {
+                        () = stop.cancelled() => break,
+                        () = tokio::time::sleep(READ_RETRY_DELAY) => {}
+                    }
+                }
+            }
+            if stop.is_cancelled() {
+                break;
+            }
+        }
+        let record_at = unrecorded_since.map(|since| since + PROGRESS_DELAY);
+        tokio::select! {
+            () = stop.cancelled() => break RunnerExit::Stopped,
+            Some(outcome) = in_flight.next(), if !in_flight.is_empty() => match outcome {
+                RunOutcome::Succeeded(Committed::WithProgress) => unrecorded_since = None,
+                RunOutcome::Succeeded(Committed::Nothing) | RunOutcome::GivenUp => {
+                    unrecorded_since.get_or_insert_with(Instant::now);
+                }
+                RunOutcome::Disable(reason) => break RunnerExit::Disable(reason),
+                RunOutcome::Stopped => break RunnerExit::Stopped,
+            },
+            changed = committed.changed(), if caught_up => match changed {
+                Ok(()) => caught_up = false,
+                Err(_) => break RunnerExit::Stopped,
+            },
+            () = tokio::time::sleep_until(record_at.unwrap_or_else(Instant::now)), if record_at.is_some() => {
+                reader.record_progress().await;
+                unrecorded_since = None;
+            }
+        }
+    };
+
+    // What is in flight gets the grace period to end; what does not is repeated when the trigger comes back.
+    let drained = async {
+        while let Some(outcome) = in_flight.next().await {
+            if matches!(
+                outcome,
+                RunOutcome::Succeeded(Committed::Nothing) | RunOutcome::GivenUp
+            ) {
+                unrecorded_since.get_or_insert_with(Instant::now);
+            }
+        }
+    };
+    let _ = tokio::time::timeout(session.services.config.stop_grace, drained).await;
+    drop(in_flight);
+    if unrecorded_since.is_some() {
+        reader.record_progress().await;
+    }
+    exit
+}
+
+/// One run with all its attempts; the cursor passes over it unless the trigger stops first.
+async fn run_one(
+    session: &Arc<Session>,
+    reader: &LogReader,
+    ticket: RunTicket,
+    request: RunRequest,
+) -> RunOutcome {
+    let outcome = run_to_the_end(session, &request, || reader.progress_after(ticket)).await;
+    if matches!(outcome, RunOutcome::Succeeded(_) | RunOutcome::GivenUp) {
+        reader.cursor.lock().finish_run(ticket);
+    }
+    outcome
+}
+
+enum Found {
+    Run(RunTicket, RunRequest),
+    /// Everything committed so far has been looked at.
+    Nothing,
+}
+
+/// The position of a trigger in the log and the way from there to its next run.
+struct LogReader {
+    session: Arc<Session>,
+    cursor: Mutex<Cursor>,
+    /// The tables to read, and the state of the catalog that they are from.
+    filter: Mutex<Option<(Arc<CatalogState>, TableFilter)>>,
+}
+
+impl LogReader {
+    fn new(session: &Arc<Session>) -> Self {
+        let ingest = &session.services.ingest;
+        let created = session.definition.created_at_lsn;
+        let recorded = ingest.cursor(session.key).map_or(0, |lsn| lsn.0);
+        // A position beyond the end is of a log that is gone; waiting for it would skip rows.
+        let end = ingest.committed().borrow().0;
+        let start = created.max(recorded).min(end);
+        Self {
+            session: Arc::clone(session),
+            cursor: Mutex::new(Cursor::new(start)),
+            filter: Mutex::new(None),
+        }
+    }
+
+    fn progress_after(&self, ticket: RunTicket) -> TriggerProgress {
+        let cursor = Lsn(self.cursor.lock().position_after(ticket));
+        TriggerProgress {
+            trigger: self.session.key,
+            cursor,
+        }
+    }
+
+    /// Records the position where no run's writes carry it.
+    async fn record_progress(&self) {
+        let cursor = Lsn(self.cursor.lock().position());
+        let progress = TriggerProgress {
+            trigger: self.session.key,
+            cursor,
+        };
+        if let Err(reason) = effects::commit(&self.session.services.ingest, Vec::new(), progress).await {
+            tracing::warn!(
+                trigger = self.session.definition.trigger_name,
+                reason,
+                "could not record progress"
+            );
+        }
+    }
+
+    /// Reads on until there is something to run or the end is reached.
+    async fn next_run(&self) -> Result<Found, String> {
+        loop {
+            let after = self.cursor.lock().started_through();
+            let (state, batches, next) = self
+                .read_after(Lsn(after))
+                .await
+                .map_err(|error| error.to_string())?;
+            if next.0 <= after {
+                return Ok(Found::Nothing);
+            }
+            if batches.is_empty() {
+                self.cursor.lock().skip_through(next.0);
+                continue;
+            }
+            let rows = encode(state, batches).await?;
+            let range = LogRange {
+                after,
+                through: next.0,
+            };
+            let ticket = self
+                .cursor
+                .lock()
+                .start_run(range)
+                .expect("one reader starts runs, each where the last ended");
+            return Ok(Found::Run(ticket, self.request(range, rows)));
+        }
+    }
+
+    /// What was written after a position, read with a filter that knows every table in it.
+    async fn read_after(
+        &self,
+        after: Lsn,
+    ) -> Result<(Arc<CatalogState>, Vec<CommittedBatch>, Lsn), WriteError> {
+        let services = &self.session.services;
+        let catalog = services.catalog();
+        let mut state = catalog.state();
+        loop {
+            let filter = self.filter(&state);
+            let (rows_max, bytes_max) = (services.config.run_rows_max, services.config.run_bytes_max);
+            let read = services
+                .ingest
+                .read_after(after, &filter, rows_max, bytes_max)
+                .await?;
+            // A table is in the catalog before its first row is in the log: if the catalog has not changed since the
+            // filter was made, the read has missed none.
+            let state_after = catalog.state();
+            if Arc::ptr_eq(&state, &state_after) {
+                return Ok((state, read.batches, read.next));
+            }
+            state = state_after;
+        }
+    }
+
+    fn filter(&self, state: &Arc<CatalogState>) -> TableFilter {
+        let mut cached = self.filter.lock();
+        if let Some((of_state, filter)) = cached.as_ref()
+            && Arc::ptr_eq(of_state, state)
+        {
+            return filter.clone();
+        }
+        let filter = table_filter(state, self.session.key.database, &self.session.definition.spec);
+        *cached = Some((Arc::clone(state), filter.clone()));
+        filter
+    }
+
+    fn request(&self, range: LogRange, rows: EncodedRows) -> RunRequest {
+        let key = self.session.key;
+        RunRequest {
+            run_id: format!(
+                "w-{}-{}-{}-{}",
+                key.database.0, key.trigger_id, range.after, range.through
+            ),
+            work: Work::Writes { tables: rows.tables },
+            blob: rows.blob,
+            start_row: LogText::Static("starting execution of wal plugin."),
+        }
+    }
+}
+
+async fn encode(state: Arc<CatalogState>, batches: Vec<CommittedBatch>) -> Result<EncodedRows, String> {
+    let rows: usize = batches.iter().map(|committed| committed.batch.row_count).sum();
+    let encoded = if rows <= INLINE_ROWS_MAX {
+        encode_committed(&state, &batches)
+    } else {
+        let encoding = tokio::task::spawn_blocking(move || encode_committed(&state, &batches));
+        encoding.await.map_err(|error| error.to_string())?
+    };
+    encoded.map_err(|error| error.to_string())
+}
+
+/// The tables that a trigger reads, as the catalog is at that moment.
+fn table_filter(state: &CatalogState, database: DatabaseId, spec: &TriggerSpec) -> TableFilter {
+    let Some(database) = state.database_by_id(database) else {
+        return TableFilter::AnyOf(Arc::default());
+    };
+    match spec {
+        TriggerSpec::Table { table } => match database.table(table) {
+            Some(table) => TableFilter::One(table.id),
+            None => TableFilter::AnyOf(Arc::default()),
+        },
+        _ => TableFilter::AnyOf(Arc::new(
+            database.tables().map(|table| table.id).collect::<HashSet<_>>(),
+        )),
+    }
+}

@@ -1,0 +1,465 @@
+//! The write path itself.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidemill_catalog::{Catalog, CatalogError, CatalogState, Transaction, validate_database_name};
+use tidemill_lineproto::{LineError, ParseOptions, ParsedBody, Precision, excerpt, parse};
+use tidemill_store::{Store, TableBatch};
+use tidemill_wal::{Lsn, Medium, Pending, Wal, WalConfig, WalError};
+use tokio::sync::watch;
+
+use crate::progress::{Cursors, TriggerKey, TriggerProgress};
+use crate::record::{self, Commit, RecordError};
+use crate::resolve::Resolution;
+use crate::tail::{ReadBudget, TableFilter, Tail, TailRead};
+use crate::write::{DatabaseLines, NameRule, WriteError, WriteOutcome, WriteRequest};
+
+/// Bodies up to this size are parsed where they are: the hand-over to the blocking pool costs more than the parsing.
+const INLINE_BYTES_MAX: usize = 8 * 1024;
+
+/// Longest string, tag or name in line protocol (`spec/database.md` 3.4).
+const STRING_BYTES_MAX: usize = 1024 * 1024;
+
+/// Settings of the write path.
+#[derive(Debug, Clone)]
+pub struct IngestConfig {
+    /// Settings of the log.
+    pub wal: WalConfig,
+    /// Bytes of recent commits kept decoded for triggers.
+    pub tail_bytes_max: usize,
+}
+
+/// Why the write path cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The log cannot be opened or is damaged.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+}
+
+/// The write path: shared by everything that writes.
+pub struct Ingest {
+    catalog: Arc<Catalog>,
+    store: Arc<Store>,
+    wal: Wal<Arc<Commit>>,
+    published: Arc<Published>,
+}
+
+/// What the publish step maintains.
+struct Published {
+    store: Arc<Store>,
+    tail: Tail,
+    cursors: Cursors,
+    committed: watch::Sender<Lsn>,
+}
+
+impl Published {
+    /// Makes one commit visible. Called in log order: by the replay, then by the log's thread.
+    fn commit(&self, lsn: Lsn, commit: &Arc<Commit>) {
+        for batch in &commit.tables {
+            self.store.apply(lsn.0, batch);
+        }
+        for progress in &commit.progress {
+            self.cursors.advance(*progress);
+        }
+        self.tail.push(lsn, Arc::clone(commit));
+    }
+}
+
+/// Line protocol of one database.
+struct Lines {
+    database: String,
+    body: Bytes,
+    precision: Precision,
+    received_ns: i64,
+    name_rule: NameRule,
+}
+
+impl Lines {
+    fn parse(self) -> Result<Parsed, WriteError> {
+        let options = ParseOptions {
+            precision: self.precision,
+            default_time_ns: self.received_ns,
+            string_bytes_max: STRING_BYTES_MAX,
+        };
+        let body = parse(std::str::from_utf8(&self.body)?, &options);
+        if body.line_count == 0 {
+            return Err(WriteError::Empty);
+        }
+        Ok(Parsed {
+            database: self.database,
+            text: self.body,
+            body,
+        })
+    }
+}
+
+/// Parsed lines of one database on their way into a commit.
+struct Parsed {
+    database: String,
+    text: Bytes,
+    body: ParsedBody,
+}
+
+impl Parsed {
+    /// The rows that the resolution keeps, as batches of the schema in `state`, and all bad lines in order.
+    fn accept(
+        self,
+        state: &CatalogState,
+        resolution: &Resolution,
+        accept_partial: bool,
+    ) -> Result<Accepted, WriteError> {
+        let rejected = self.rejected(resolution, accept_partial)?;
+        let rows = resolution.kept_rows();
+        let batches = match state.database(&self.database) {
+            Some(database) if rows > 0 => resolution.batches(database, self.body.tables)?,
+            _ if rows > 0 => return Err(CatalogError::DatabaseNotFound(self.database).into()),
+            _ => Vec::new(),
+        };
+        Ok(Accepted {
+            batches,
+            rows,
+            rejected,
+        })
+    }
+
+    /// All bad lines in order; an error where there are any and all must be good.
+    fn rejected(&self, resolution: &Resolution, accept_partial: bool) -> Result<Vec<LineError>, WriteError> {
+        let text = std::str::from_utf8(&self.text)?;
+        let misfits = resolution.rejected.iter().map(|row| LineError {
+            line_number: row.line_number,
+            message: row.message.clone(),
+            original_line: excerpt(text, row.line_number),
+        });
+        let mut rejected: Vec<LineError> = self.body.errors.iter().cloned().chain(misfits).collect();
+        rejected.sort_by_key(|error| error.line_number);
+        if rejected.is_empty() || accept_partial {
+            Ok(rejected)
+        } else {
+            Err(WriteError::Rejected(rejected))
+        }
+    }
+}
+
+/// Lines that fit the schema, or that need it changed first.
+enum Prepared {
+    Accepted(Accepted),
+    SchemaChange(Parsed),
+}
+
+/// Rows of one database that fit the schema, and the lines that do not.
+struct Accepted {
+    batches: Vec<Arc<TableBatch>>,
+    rows: usize,
+    rejected: Vec<LineError>,
+}
+
+impl Ingest {
+    /// Opens the log, replays it into `store`, and starts taking writes. Blocks while it reads.
+    pub fn open(
+        medium: Box<dyn Medium>,
+        config: IngestConfig,
+        catalog: Arc<Catalog>,
+        store: Arc<Store>,
+    ) -> Result<Self, OpenError> {
+        let published = Arc::new(Published {
+            store: Arc::clone(&store),
+            tail: Tail::new(config.tail_bytes_max, Lsn(0)),
+            cursors: Cursors::default(),
+            committed: watch::Sender::new(Lsn(0)),
+        });
+        let replaying = Arc::clone(&published);
+        let replay = move |lsn: Lsn, payload: &[u8]| -> Result<(), RecordError> {
+            replaying.commit(lsn, &Arc::new(record::decode(payload)?));
+            Ok(())
+        };
+        let publishing = Arc::clone(&published);
+        let publish = move |group: &mut Vec<(Lsn, Arc<Commit>)>| {
+            let Some((newest, _)) = group.last() else { return };
+            let newest = *newest;
+            for (lsn, commit) in group.drain(..) {
+                publishing.commit(lsn, &commit);
+            }
+            publishing.committed.send_replace(newest);
+        };
+        let wal = Wal::open(medium, config.wal, replay, publish)?;
+        published.committed.send_replace(wal.durable_lsn());
+        Ok(Self {
+            catalog,
+            store,
+            wal,
+            published,
+        })
+    }
+
+    /// The catalog that writes resolve against.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// The memory buffer that commits become visible in.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The newest visible commit; changes wake triggers.
+    pub fn committed(&self) -> watch::Receiver<Lsn> {
+        self.published.committed.subscribe()
+    }
+
+    /// How far a trigger has read, as its last committed run says.
+    pub fn cursor(&self, trigger: TriggerKey) -> Option<Lsn> {
+        self.published.cursors.get(trigger)
+    }
+
+    /// Forgets a deleted trigger's progress.
+    pub fn forget_cursor(&self, trigger: TriggerKey) {
+        self.published.cursors.forget(trigger);
+    }
+
+    /// Writes line protocol. Returns when it is durable and visible, or with `no_sync` when it is in order.
+    pub async fn write(&self, request: WriteRequest) -> Result<WriteOutcome, WriteError> {
+        let WriteRequest {
+            database,
+            body,
+            precision,
+            accept_partial,
+            no_sync,
+            received_ns,
+            name_rule,
+        } = request;
+        let lines = Lines {
+            database,
+            body,
+            precision,
+            received_ns,
+            name_rule,
+        };
+        let Accepted {
+            batches,
+            rows,
+            rejected,
+        } = self.accept(lines, accept_partial).await?;
+        if rows == 0 {
+            return Ok(WriteOutcome {
+                lsn: None,
+                rows,
+                rejected,
+            });
+        }
+        let pending = self
+            .append(Commit {
+                tables: batches,
+                progress: Vec::new(),
+            })
+            .await?;
+        let lsn = if no_sync {
+            None
+        } else {
+            Some(pending.durable().await?)
+        };
+        Ok(WriteOutcome { lsn, rows, rejected })
+    }
+
+    /// Commits what one run of a trigger wrote together with its progress, as one record. Returns when it is durable and
+    /// visible; a run that wrote nothing returns as soon as its progress is in order.
+    ///
+    /// The error names the database whose lines were refused; nothing was written then, and the progress stays.
+    pub async fn commit_run(
+        &self,
+        writes: Vec<DatabaseLines>,
+        progress: TriggerProgress,
+        received_ns: i64,
+    ) -> Result<Option<Lsn>, (String, WriteError)> {
+        if writes.len() > 1 {
+            // The schema of one database must not change for lines that another one's refusal takes back.
+            for write in &writes {
+                self.check(write, received_ns)
+                    .await
+                    .map_err(|error| (write.database.clone(), error))?;
+            }
+        }
+        let mut tables: Vec<Arc<TableBatch>> = Vec::new();
+        for DatabaseLines { database, lines } in writes {
+            let name = database.clone();
+            let lines = Lines {
+                database,
+                body: lines,
+                precision: Precision::Nanosecond,
+                received_ns,
+                name_rule: NameRule::Weak,
+            };
+            tables.extend(
+                self.accept(lines, false)
+                    .await
+                    .map_err(|error| (name, error))?
+                    .batches,
+            );
+        }
+        let wrote = !tables.is_empty();
+        let commit = Commit {
+            tables,
+            progress: vec![progress],
+        };
+        let log_failed = |error| (String::new(), error);
+        let pending = self.append(commit).await.map_err(log_failed)?;
+        if !wrote {
+            return Ok(None);
+        }
+        pending
+            .durable()
+            .await
+            .map(Some)
+            .map_err(|error| log_failed(error.into()))
+    }
+
+    /// What a reader at `cursor` has not seen, from the tail or, where that does not reach back so far, from the log.
+    /// At most about `rows_max` rows and `bytes_max` bytes, but always at least one commit if there is one.
+    pub async fn read_after(
+        self: &Arc<Self>,
+        cursor: Lsn,
+        filter: &TableFilter,
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<TailRead, WriteError> {
+        let budget = ReadBudget {
+            rows: rows_max,
+            bytes: bytes_max,
+        };
+        if let Some(read) = self.published.tail.read_after(cursor, filter, budget) {
+            return Ok(read);
+        }
+        let ingest = Arc::clone(self);
+        let filter = filter.clone();
+        let read = move || ingest.read_log(cursor, &filter, budget, bytes_max);
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|_| WriteError::ShuttingDown)?
+    }
+
+    /// Flushes what is pending and stops the log. Later writes fail.
+    pub async fn shutdown(&self) {
+        self.wal.shutdown().await;
+    }
+
+    fn read_log(
+        &self,
+        cursor: Lsn,
+        filter: &TableFilter,
+        mut budget: ReadBudget,
+        bytes_max: usize,
+    ) -> Result<TailRead, WriteError> {
+        let mut read = TailRead {
+            batches: Vec::new(),
+            next: cursor,
+        };
+        for (lsn, payload) in self.wal.read(cursor, bytes_max)? {
+            let commit = record::decode(&payload).map_err(|error| WalError::Replay {
+                lsn,
+                source: Arc::new(error),
+            })?;
+            if read.take(lsn, &commit, filter, &mut budget) {
+                break;
+            }
+        }
+        Ok(read)
+    }
+
+    /// Whether all lines would be accepted as things are; changes nothing.
+    async fn check(&self, write: &DatabaseLines, received_ns: i64) -> Result<(), WriteError> {
+        let lines = Lines {
+            database: write.database.clone(),
+            body: write.lines.clone(),
+            precision: Precision::Nanosecond,
+            received_ns,
+            name_rule: NameRule::Weak,
+        };
+        self.check_database(&lines)?;
+        let body_bytes = lines.body.len();
+        let catalog = Arc::clone(&self.catalog);
+        let resolve = move || {
+            let parsed = lines.parse()?;
+            let resolution = Resolution::new(
+                &catalog.state(),
+                catalog.limits(),
+                &parsed.database,
+                &parsed.body.tables,
+            );
+            parsed.rejected(&resolution, false).map(|_| ())
+        };
+        offload(body_bytes, resolve).await?
+    }
+
+    /// Refuses names that break the rule and databases that are marked for deletion.
+    fn check_database(&self, lines: &Lines) -> Result<(), WriteError> {
+        validate_database_name(&lines.database, lines.name_rule)?;
+        if let Some(database) = self.catalog.state().database(&lines.database) {
+            database.check_writable()?;
+        }
+        Ok(())
+    }
+
+    async fn append(&self, commit: Commit) -> Result<Pending, WriteError> {
+        let commit = Arc::new(commit);
+        let encoding = Arc::clone(&commit);
+        let payload = offload(commit.memory_bytes(), move || record::encode(&encoding)).await?;
+        Ok(self.wal.append(payload, commit).await?)
+    }
+
+    /// Parses lines and takes what fits the schema. Changes the schema where the lines need it and nothing forbids it.
+    async fn accept(&self, lines: Lines, accept_partial: bool) -> Result<Accepted, WriteError> {
+        self.check_database(&lines)?;
+        let body_bytes = lines.body.len();
+        let catalog = Arc::clone(&self.catalog);
+        let prepare = move || -> Result<Prepared, WriteError> {
+            let parsed = lines.parse()?;
+            let state = catalog.state();
+            let resolution = Resolution::new(&state, catalog.limits(), &parsed.database, &parsed.body.tables);
+            if resolution.changes_schema() {
+                Ok(Prepared::SchemaChange(parsed))
+            } else {
+                parsed
+                    .accept(&state, &resolution, accept_partial)
+                    .map(Prepared::Accepted)
+            }
+        };
+        match offload(body_bytes, prepare).await?? {
+            Prepared::Accepted(accepted) => Ok(accepted),
+            Prepared::SchemaChange(parsed) => self.change_schema(parsed, accept_partial).await,
+        }
+    }
+
+    async fn change_schema(&self, parsed: Parsed, accept_partial: bool) -> Result<Accepted, WriteError> {
+        let limits = self.catalog.limits();
+        let resolve_and_apply = |transaction: &mut Transaction| {
+            // Resolved anew: another request may have changed the schema since.
+            let resolution =
+                Resolution::new(transaction.state(), limits, &parsed.database, &parsed.body.tables);
+            let whole = parsed.body.errors.is_empty() && resolution.rejected.is_empty();
+            if whole || accept_partial {
+                resolution.apply(transaction, &parsed.database, &parsed.body.tables)?;
+            }
+            Ok(resolution)
+        };
+        let resolution = self.catalog.transact(resolve_and_apply).await?;
+        parsed.accept(&self.catalog.state(), &resolution, accept_partial)
+    }
+}
+
+/// Runs work at once where it is small, else on the blocking pool, so that no connection waits behind a large body.
+async fn offload<R: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, WriteError> {
+    if bytes <= INLINE_BYTES_MAX {
+        return Ok(work());
+    }
+    // The pool refuses only while the runtime ends; a panic of the parser would be a defect that must not pass silently.
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => Ok(result),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(WriteError::ShuttingDown),
+    }
+}

@@ -1,0 +1,29 @@
+//! The write path: a body of line protocol in, an acknowledged commit out.
+//!
+//! It **is** the only place where parsing, the catalog, the log and the memory buffer meet, the owner of the format of a
+//! log record ([`record`]) and of the [`Tail`] of recent commits from which triggers read.
+//! It **is not** a parser, a log or a store, and never knows HTTP, SQL or Python.
+//!
+//! ```text
+//! bytes ─ parse ─▶ columns ─ resolve ─▶ table batches ─ encode ─▶ log ─ durable ─▶ buffer, tail ─▶ answer, wake triggers
+//! ```
+//!
+//! Invariants:
+//! - A commit is durable before it is visible, visible before its writer is answered, and answered before a trigger is
+//!   woken for it (`design.md` section 3). The log's publish step runs in log order on one thread.
+//! - A request changes the schema as a whole or not at all, and a rejected line leaves nothing behind.
+//! - What one run of a trigger wrote and how far it has read are one record: a crash has both or neither.
+
+mod ingest;
+mod progress;
+pub mod record;
+mod resolve;
+mod tail;
+mod write;
+
+pub use ingest::{Ingest, IngestConfig, OpenError};
+pub use progress::{TriggerKey, TriggerProgress};
+pub use record::{Commit, RecordError};
+pub use tail::{CommittedBatch, TableFilter, Tail, TailRead};
+pub use tidemill_wal::Lsn;
+pub use write::{DatabaseLines, NameRule, WriteError, WriteOutcome, WriteRequest};

@@ -1,0 +1,46 @@
+//! How far triggers have read: kept in the log, in the same record as what their runs wrote.
+
+use std::collections::HashMap;
+
+use parking_lot::RwLock;
+use tidemill_catalog::DatabaseId;
+use tidemill_wal::Lsn;
+
+/// Names a trigger for ever: ids are not reused when a trigger is deleted and created again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TriggerKey {
+    /// Its database.
+    pub database: DatabaseId,
+    /// Its id within the database.
+    pub trigger_id: u32,
+}
+
+/// A trigger has seen everything up to and including `cursor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TriggerProgress {
+    /// The trigger.
+    pub trigger: TriggerKey,
+    /// Its position in the log.
+    pub cursor: Lsn,
+}
+
+/// The newest committed progress of every trigger.
+#[derive(Debug, Default)]
+pub(crate) struct Cursors {
+    by_trigger: RwLock<HashMap<TriggerKey, Lsn>>,
+}
+
+impl Cursors {
+    /// Records progress; called in log order, so the newest wins.
+    pub(crate) fn advance(&self, progress: TriggerProgress) {
+        self.by_trigger.write().insert(progress.trigger, progress.cursor);
+    }
+
+    pub(crate) fn get(&self, trigger: TriggerKey) -> Option<Lsn> {
+        self.by_trigger.read().get(&trigger).copied()
+    }
+
+    pub(crate) fn forget(&self, trigger: TriggerKey) {
+        self.by_trigger.write().remove(&trigger);
+    }
+}

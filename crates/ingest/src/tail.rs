@@ -1,0 +1,144 @@
+//! The tail of the log: recent commits, kept decoded for the triggers that read behind them.
+//!
+//! The batches are shared with the memory buffer until that merges them, so the tail costs little; it is bounded by bytes
+//! all the same. A reader that has fallen behind the tail reads the log itself (`Ingest::read_after`).
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tidemill_catalog::TableId;
+use tidemill_store::TableBatch;
+use tidemill_wal::Lsn;
+
+use crate::record::{Commit, batch_memory_bytes};
+
+/// Which tables a reader wants.
+#[derive(Debug, Clone)]
+pub enum TableFilter {
+    /// One table.
+    One(TableId),
+    /// Any of these; the tables of a database.
+    AnyOf(Arc<HashSet<TableId>>),
+}
+
+impl TableFilter {
+    /// Whether the reader wants this table.
+    pub fn matches(&self, table: TableId) -> bool {
+        match self {
+            Self::One(wanted) => *wanted == table,
+            Self::AnyOf(wanted) => wanted.contains(&table),
+        }
+    }
+}
+
+/// A batch and its place in the log.
+#[derive(Debug, Clone)]
+pub struct CommittedBatch {
+    /// The record that holds it.
+    pub lsn: Lsn,
+    /// Its rows.
+    pub batch: Arc<TableBatch>,
+}
+
+/// What a reader has not seen yet.
+#[derive(Debug, Clone, Default)]
+pub struct TailRead {
+    /// Matching batches in log order.
+    pub batches: Vec<CommittedBatch>,
+    /// Where to read on: everything up to here was looked at.
+    pub next: Lsn,
+}
+
+impl TailRead {
+    /// Looks at one commit. Answers whether the limits are reached; they are never reached by the first matching commit,
+    /// so a reader always gets on.
+    pub(crate) fn take(
+        &mut self,
+        lsn: Lsn,
+        commit: &Commit,
+        filter: &TableFilter,
+        budget: &mut ReadBudget,
+    ) -> bool {
+        for batch in commit.tables.iter().filter(|batch| filter.matches(batch.table)) {
+            budget.rows = budget.rows.saturating_sub(batch.row_count);
+            budget.bytes = budget.bytes.saturating_sub(batch_memory_bytes(batch));
+            self.batches.push(CommittedBatch {
+                lsn,
+                batch: Arc::clone(batch),
+            });
+        }
+        self.next = lsn;
+        budget.rows == 0 || budget.bytes == 0
+    }
+}
+
+/// How much a reader may still take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadBudget {
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+}
+
+/// Recent commits in log order, without gaps.
+#[derive(Debug)]
+pub struct Tail {
+    commits: RwLock<Commits>,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Commits {
+    entries: VecDeque<(Lsn, Arc<Commit>, usize)>,
+    bytes: usize,
+    /// Newest record that is no longer (or never was) in `entries`.
+    before: Lsn,
+}
+
+impl Tail {
+    pub(crate) fn new(bytes_max: usize, before: Lsn) -> Self {
+        Self {
+            commits: RwLock::new(Commits {
+                before,
+                ..Commits::default()
+            }),
+            bytes_max,
+        }
+    }
+
+    pub(crate) fn push(&self, lsn: Lsn, commit: Arc<Commit>) {
+        let bytes = commit.memory_bytes() + size_of::<Commit>();
+        let mut commits = self.commits.write();
+        commits.entries.push_back((lsn, commit, bytes));
+        commits.bytes += bytes;
+        while commits.bytes > self.bytes_max && commits.entries.len() > 1 {
+            let (oldest, _, freed) = commits.entries.pop_front().expect("more than one entry");
+            commits.bytes -= freed;
+            commits.before = oldest;
+        }
+    }
+
+    /// Everything after `cursor`, or `None` where the tail does not reach back that far.
+    pub(crate) fn read_after(
+        &self,
+        cursor: Lsn,
+        filter: &TableFilter,
+        mut budget: ReadBudget,
+    ) -> Option<TailRead> {
+        let commits = self.commits.read();
+        if cursor < commits.before {
+            return None;
+        }
+        let mut read = TailRead {
+            batches: Vec::new(),
+            next: cursor,
+        };
+        let start = commits.entries.partition_point(|(lsn, _, _)| *lsn <= cursor);
+        for (lsn, commit, _) in commits.entries.range(start..) {
+            if read.take(*lsn, commit, filter, &mut budget) {
+                break;
+            }
+        }
+        Some(read)
+    }
+}

@@ -1,0 +1,74 @@
+//! A write request and what can become of it.
+
+use bytes::Bytes;
+use tidemill_catalog::{CatalogError, DatabaseNameError};
+use tidemill_lineproto::{LineError, Precision};
+use tidemill_wal::{Lsn, WalError};
+
+pub use tidemill_catalog::Strictness as NameRule;
+
+/// Line protocol for one database.
+#[derive(Debug, Clone)]
+pub struct WriteRequest {
+    /// Database; created where it does not exist.
+    pub database: String,
+    /// Line protocol.
+    pub body: Bytes,
+    /// Unit of the timestamps.
+    pub precision: Precision,
+    /// Keep the good lines where there are bad ones.
+    pub accept_partial: bool,
+    /// Answer before the data is durable.
+    pub no_sync: bool,
+    /// Time of arrival in nanoseconds since the epoch: the timestamp of lines without one.
+    pub received_ns: i64,
+    /// Rule for the database name.
+    pub name_rule: NameRule,
+}
+
+/// Line protocol that a plugin's run wrote to one database: nanoseconds, all or nothing.
+#[derive(Debug, Clone)]
+pub struct DatabaseLines {
+    /// Database; created where it does not exist.
+    pub database: String,
+    /// Line protocol.
+    pub lines: Bytes,
+}
+
+/// A write that was carried out, wholly or for its good lines.
+#[derive(Debug, Default)]
+pub struct WriteOutcome {
+    /// Place in the log; `None` where no line was good, or where the answer did not wait for it (`no_sync`).
+    pub lsn: Option<Lsn>,
+    /// Rows written.
+    pub rows: usize,
+    /// Bad lines, by line number; empty unless `accept_partial`.
+    pub rejected: Vec<LineError>,
+}
+
+/// A write of which nothing was carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The name breaks the rule.
+    #[error(transparent)]
+    InvalidDatabaseName(#[from] DatabaseNameError),
+    /// The body has no data line.
+    #[error("incoming write was empty")]
+    Empty,
+    /// The body is not UTF-8.
+    #[error("body content is not valid utf8: {0}")]
+    NotUtf8(#[from] std::str::Utf8Error),
+    /// A line is bad and the request is all or nothing. Never empty; by line number.
+    #[error("line protocol parse failed: {}", .0.first().map_or("", |error| error.message.as_str()))]
+    Rejected(Vec<LineError>),
+    /// The catalog refused the schema change or failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The log failed; the write may be tried again.
+    #[error("write buffer error: error from wal: {0}")]
+    Wal(#[from] WalError),
+    /// The server is stopping.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}

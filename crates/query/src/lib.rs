@@ -1,0 +1,46 @@
+//! SQL over what the store holds, through DataFusion.
+//!
+//! It is: a session for each query over names of the catalog, a scan of the memory buffer that yields every point
+//! once, system tables, parameters, and the one place where DataFusion's errors become ours. It is not: a parser of
+//! SQL, a cache of results, a writer. It never changes the catalog or the store, and knows neither HTTP nor files.
+//!
+//! Invariants:
+//! - The last write of a point wins, field by field, whatever is projected or filtered: predicates that are applied
+//!   before deduplication are functions of a point's key (tags and time) and of nothing else.
+//! - All scans of one table within a query read the same snapshot, and everything applied before the query began is
+//!   in it.
+//! - An answer is whole or ends in an error; dropping it stops the work.
+//! - Strings and tags reach the client as `Utf8` and `Dictionary(Int32, Utf8)`, times as nanoseconds without a zone.
+#![deny(unsafe_code)]
+
+mod answer;
+mod buffer_part;
+mod buffer_scan;
+mod catalog_tables;
+mod deduplicate;
+mod engine;
+mod error;
+mod functions;
+mod grouped_tags;
+mod intervals;
+mod key_filter;
+mod last_write_wins;
+mod layout;
+mod namespace;
+mod outgoing;
+mod params;
+mod scan_plan;
+mod session;
+mod statement;
+mod store_table;
+mod system;
+mod tag_numbers;
+mod time_filter;
+mod yield_after_joins;
+
+pub use answer::{BatchStream, QueryOutput};
+pub use engine::QueryEngine;
+pub use error::{QueryError, QueryErrorKind};
+pub use params::{ParamValue, Params, params_from_json};
+pub use session::QueryConfig;
+pub use system::SystemTables;

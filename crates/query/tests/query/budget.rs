@@ -1,0 +1,116 @@
+//! The queries of the budget, measured. Run with
+//! `cargo test --release -p tidemill-query --test query budget -- --ignored --nocapture`.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use futures::TryStreamExt;
+use tidemill_query::Params;
+
+use crate::support::{DATABASE, Fixture};
+
+const HOSTS: usize = 1000;
+const STEPS: usize = 1000;
+const STEPS_PER_BATCH: usize = 5;
+const STEP_NS: i64 = 10_000_000_000;
+const START_NS: i64 = 1_704_067_200_000_000_000;
+
+/// 1 M rows of 10 tags and 10 fields, 1,000 hosts every 10 s, in 200 commits.
+async fn filled(shift_ns: i64, fixture: &mut Fixture) {
+    let mut lines = String::new();
+    for first_step in (0..STEPS).step_by(STEPS_PER_BATCH) {
+        lines.clear();
+        for step in first_step..first_step + STEPS_PER_BATCH {
+            let time = START_NS + shift_ns + step as i64 * STEP_NS;
+            for host in 0..HOSTS {
+                write!(lines, "cpu,host=host_{host}").unwrap();
+                for tag in 1..10 {
+                    write!(lines, ",tag{tag}=value_{}", host % (tag * 7)).unwrap();
+                }
+                for field in 0..10 {
+                    let separator = if field == 0 { ' ' } else { ',' };
+                    write!(
+                        lines,
+                        "{separator}f{field}={}",
+                        (host * 31 + step * 17 + field * 7) % 100
+                    )
+                    .unwrap();
+                }
+                writeln!(lines, " {time}").unwrap();
+            }
+        }
+        fixture.write(&lines).await;
+    }
+}
+
+/// The least and the median time of a query to its last row.
+async fn measure(fixture: &Fixture, sql: &str) -> (Duration, Duration, usize) {
+    let mut times = Vec::new();
+    let mut row_count = 0;
+    for _ in 0..15 {
+        let start = Instant::now();
+        let output = fixture.engine.sql(DATABASE, sql, Params::new()).await.unwrap();
+        let batches: Vec<_> = output.batches.try_collect().await.unwrap();
+        times.push(start.elapsed());
+        row_count = batches
+            .iter()
+            .map(datafusion::arrow::array::RecordBatch::num_rows)
+            .sum();
+    }
+    times.sort_unstable();
+    (times[0], times[times.len() / 2], row_count)
+}
+
+async fn report(fixture: &Fixture, title: &str) {
+    let queries = [
+        ("select 1", "SELECT 1".to_owned()),
+        ("count(*)", "SELECT count(*) FROM cpu".to_owned()),
+        ("max(time)", "SELECT max(time) FROM cpu".to_owned()),
+        ("mean of 5", "SELECT avg(f0), avg(f1), avg(f2), avg(f3), avg(f4) FROM cpu".to_owned()),
+        (
+            "mean of 3 by host and hour",
+            "SELECT host, date_bin(INTERVAL '1 hour', time) AS hour, avg(f0), avg(f1), avg(f2) FROM cpu GROUP BY 1, 2".to_owned(),
+        ),
+        (
+            "one host, one hour, by minute",
+            "SELECT date_bin(INTERVAL '1 minute', time) AS minute, avg(f0), max(f1) FROM cpu WHERE host = 'host_77' \
+             AND time >= '2024-01-01T01:00:00Z' AND time < '2024-01-01T02:00:00Z' GROUP BY 1 ORDER BY 1"
+                .to_owned(),
+        ),
+        ("newest 10 of a host", "SELECT * FROM cpu WHERE host = 'host_77' ORDER BY time DESC LIMIT 10".to_owned()),
+        ("100,000 rows of 21 columns", "SELECT * FROM cpu LIMIT 100000".to_owned()),
+    ];
+    println!("{title}");
+    for (name, sql) in queries {
+        let (least, median, rows) = measure(fixture, &sql).await;
+        println!(
+            "  {name:32} {:9.3} ms least {:9.3} ms median, {rows} rows",
+            ms(least),
+            ms(median)
+        );
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn budget() {
+    let mut fixture = Fixture::new().await;
+    filled(0, &mut fixture).await;
+    report(&fixture, "1 M rows, batches as written").await;
+    fixture.store.settle();
+    report(&fixture, "1 M rows, batches merged").await;
+    for sql in [
+        "SELECT host, date_bin(INTERVAL '1 hour', time) AS hour, avg(f0) FROM cpu GROUP BY 1, 2",
+        "SELECT date_bin(INTERVAL '1 minute', time) AS minute, avg(f0) FROM cpu WHERE host = 'host_77' GROUP BY 1 ORDER BY 1",
+        "SELECT avg(f0) FROM cpu",
+    ] {
+        println!("{}", fixture.plan(sql).await);
+    }
+    filled(0, &mut fixture).await;
+    fixture.store.settle();
+    report(&fixture, "the same written a second time: all rows are late").await;
+}

@@ -1,0 +1,53 @@
+//! Settings of a server.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidemill_catalog::Limits;
+use tidemill_engine::EngineConfig;
+
+/// Where data is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ObjectStoreKind {
+    /// In memory; gone when the process ends.
+    Memory,
+    /// Files under a directory, which is created.
+    File {
+        /// The directory.
+        data_dir: PathBuf,
+    },
+}
+
+/// Settings of a server; the command line fills them in.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Names this process in the store; all its paths begin with it.
+    pub node_id: String,
+    /// Where data is kept.
+    pub object_store: ObjectStoreKind,
+    /// Address and port to listen on; port 0 takes a free one.
+    pub http_bind: SocketAddr,
+    /// Serve without authentication on an address that other machines reach.
+    pub without_auth: bool,
+    /// Cadence of log flushes; zero flushes as soon as a writer waits.
+    pub wal_flush_interval: Duration,
+    /// Largest request body in bytes, compressed and decompressed.
+    pub request_bytes_max: usize,
+    /// Written with the listening address once the server listens.
+    pub tcp_listener_file: Option<PathBuf>,
+    /// Where plugins lie; `None` turns the processing engine off.
+    pub plugin_dir: Option<PathBuf>,
+    /// Virtual environment of the plugins, where it is not in the plugin directory.
+    pub virtual_env: Option<PathBuf>,
+    /// Safety limits of the catalog.
+    pub limits: Limits,
+    /// Memory that all queries may use together, in bytes.
+    pub query_memory_bytes_max: usize,
+    /// Longest run time of a query.
+    pub query_timeout: Duration,
+    /// Settings of the processing engine; its plugin directory is taken from `plugin_dir`.
+    pub engine: EngineConfig,
+    /// How long open connections get when the server stops.
+    pub shutdown_timeout: Duration,
+}

@@ -1,0 +1,234 @@
+//! `/api/v3/configure/database` and `/api/v3/configure/table` (`spec/database.md` 1.11).
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use chrono::{DateTime, TimeDelta, Utc};
+use http::{HeaderMap, StatusCode, Uri};
+use serde::{Deserialize, Deserializer};
+use serde_json::json;
+use tidemill_catalog::{Strictness, Transaction, validate_database_name};
+use tidemill_lineproto::ColumnType;
+
+use crate::body;
+use crate::error::ApiError;
+use crate::format::{Format, respond_rows};
+use crate::state::AppState;
+
+#[derive(Debug, Deserialize)]
+struct CreateDatabase {
+    db: String,
+    #[serde(default, deserialize_with = "duration_ns")]
+    retention_period: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ListDatabases {
+    format: Format,
+    #[serde(default)]
+    show_deleted: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct DeleteDatabase {
+    db: String,
+    #[serde(default)]
+    hard_delete_at: HardDeleteAt,
+}
+
+#[derive(Debug, Deserialize)]
+struct CreateTable {
+    db: String,
+    table: String,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default)]
+    fields: Vec<Field>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Field {
+    name: String,
+    #[serde(rename = "type")]
+    field_type: FieldType,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FieldType {
+    Utf8,
+    Int64,
+    UInt64,
+    Float64,
+    Bool,
+}
+
+impl From<FieldType> for ColumnType {
+    fn from(field_type: FieldType) -> Self {
+        match field_type {
+            FieldType::Utf8 => Self::String,
+            FieldType::Int64 => Self::Integer,
+            FieldType::UInt64 => Self::UInteger,
+            FieldType::Float64 => Self::Float,
+            FieldType::Bool => Self::Boolean,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct DeleteTable {
+    db: String,
+    table: String,
+    #[serde(default)]
+    hard_delete_at: HardDeleteAt,
+}
+
+/// When the data of something deleted may go: `never`, `now`, `default`, or an RFC 3339 time.
+#[derive(Debug, Default, Deserialize)]
+struct HardDeleteAt(Option<String>);
+
+/// How long deleted data is kept unless the request says otherwise (`spec/database.md` 4.7).
+const HARD_DELETE_DEFAULT: TimeDelta = TimeDelta::hours(72);
+
+impl HardDeleteAt {
+    fn at(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, ApiError> {
+        match self.0.as_deref() {
+            None | Some("default") => Ok(Some(now + HARD_DELETE_DEFAULT)),
+            Some("never") => Ok(None),
+            Some("now") => Ok(Some(now)),
+            Some(time) => match DateTime::parse_from_rfc3339(time) {
+                Ok(time) => Ok(Some(time.to_utc())),
+                Err(error) => Err(ApiError::bad_request(format!(
+                    "Cannot parse the timestamp: {error}"
+                ))),
+            },
+        }
+    }
+}
+
+/// Reads a duration such as `30d` as nanoseconds.
+fn duration_ns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    use serde::de::{Error, Unexpected};
+    let Some(text) = Option::<String>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let invalid = || D::Error::invalid_value(Unexpected::Str(&text), &"a duration");
+    let duration = humantime::parse_duration(&text).map_err(|_| invalid())?;
+    u64::try_from(duration.as_nanos())
+        .map(Some)
+        .map_err(|_| invalid())
+}
+
+pub(crate) async fn create_database(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<StatusCode, ApiError> {
+    let request: CreateDatabase = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    let create = |transaction: &mut Transaction| {
+        validate_database_name(&request.db, Strictness::Strict)?;
+        transaction.create_database(&request.db, request.retention_period)
+    };
+    state.catalog.transact(create).await?;
+    Ok(StatusCode::OK)
+}
+
+pub(crate) async fn update_database(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<StatusCode, ApiError> {
+    let request: CreateDatabase = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    let update =
+        |transaction: &mut Transaction| transaction.set_retention(&request.db, request.retention_period);
+    state.catalog.transact(update).await?;
+    Ok(StatusCode::OK)
+}
+
+pub(crate) async fn list_databases(
+    State(state): State<Arc<AppState>>,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let request: ListDatabases = body::parse_query(uri.query().unwrap_or_default())?;
+    let catalog = state.catalog.state();
+    let shown = catalog
+        .databases()
+        .filter(|database| request.show_deleted || database.deleted.is_none());
+    let rows = shown.map(|database| {
+        let mut row = json!({ "iox::database": database.name.as_ref() });
+        if request.show_deleted {
+            row["deleted"] = database.deleted.is_some().into();
+        }
+        row
+    });
+    let columns: &[&str] = if request.show_deleted {
+        &["iox::database", "deleted"]
+    } else {
+        &["iox::database"]
+    };
+    respond_rows(columns, rows.collect(), request.format).await
+}
+
+pub(crate) async fn delete_database(
+    State(state): State<Arc<AppState>>,
+    uri: Uri,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<StatusCode, ApiError> {
+    let request: DeleteDatabase =
+        body::read_query_or_json(uri.query(), &headers, request_body, state.request_bytes_max).await?;
+    let now = Utc::now();
+    let hard_delete_at = request.hard_delete_at.at(now)?;
+    let delete =
+        |transaction: &mut Transaction| transaction.soft_delete_database(&request.db, now, hard_delete_at);
+    state.catalog.transact(delete).await?;
+    Ok(StatusCode::OK)
+}
+
+pub(crate) async fn create_table(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<StatusCode, ApiError> {
+    let request: CreateTable = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    let tags = request.tags.into_iter().map(|name| (name, ColumnType::Tag));
+    let fields = request
+        .fields
+        .into_iter()
+        .map(|field| (field.name, field.field_type.into()));
+    let columns: Vec<(String, ColumnType)> = tags.chain(fields).collect();
+    let create = |transaction: &mut Transaction| {
+        let existing = transaction
+            .state()
+            .database(&request.db)
+            .map(|database| database.id);
+        let database = if let Some(id) = existing {
+            id
+        } else {
+            validate_database_name(&request.db, Strictness::Strict)?;
+            transaction.create_database(&request.db, None)?
+        };
+        transaction.create_table(database, &request.table, columns)
+    };
+    state.catalog.transact(create).await?;
+    Ok(StatusCode::OK)
+}
+
+pub(crate) async fn delete_table(
+    State(state): State<Arc<AppState>>,
+    uri: Uri,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<StatusCode, ApiError> {
+    let request: DeleteTable =
+        body::read_query_or_json(uri.query(), &headers, request_body, state.request_bytes_max).await?;
+    let now = Utc::now();
+    let hard_delete_at = request.hard_delete_at.at(now)?;
+    let delete = |transaction: &mut Transaction| {
+        transaction.soft_delete_table(&request.db, &request.table, now, hard_delete_at)
+    };
+    state.catalog.transact(delete).await?;
+    Ok(StatusCode::OK)
+}

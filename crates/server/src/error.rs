@@ -1,0 +1,178 @@
+//! The one place where errors become answers: every one is JSON `{"error": "…"}` with the known text inside
+//! (`spec/database.md` 0.17, 1.12).
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tidemill_catalog::CatalogError;
+use tidemill_engine::{EngineError, EngineErrorKind};
+use tidemill_ingest::WriteError;
+use tidemill_lineproto::LineError;
+use tidemill_query::{QueryError, QueryErrorKind};
+
+/// An answer that says what was wrong.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    message: String,
+    data: Option<Value>,
+    retry_after_s: Option<u32>,
+}
+
+/// A rejected line, as clients read it.
+#[derive(Serialize)]
+struct LineErrorBody<'a> {
+    error_message: &'a str,
+    line_number: usize,
+    original_line: &'a str,
+}
+
+impl<'a> From<&'a LineError> for LineErrorBody<'a> {
+    fn from(error: &'a LineError) -> Self {
+        Self {
+            error_message: &error.message,
+            line_number: error.line_number,
+            original_line: &error.original_line,
+        }
+    }
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            data: None,
+            retry_after_s: None,
+        }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>, retry_after_s: u32) -> Self {
+        Self {
+            retry_after_s: Some(retry_after_s),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+        }
+    }
+
+    /// Some lines were bad; the good ones are written (`spec/database.md` 1.5).
+    pub(crate) fn partial_write(rejected: &[LineError]) -> Self {
+        let data: Vec<LineErrorBody<'_>> = rejected.iter().map(LineErrorBody::from).collect();
+        Self {
+            data: Some(json!(data)),
+            ..Self::new(
+                status_of_lines(rejected),
+                "partial write of line protocol occurred",
+            )
+        }
+    }
+
+    /// A line was bad and nothing is written.
+    fn rejected_write(rejected: &[LineError]) -> Self {
+        let data = rejected.first().map(|first| json!(LineErrorBody::from(first)));
+        Self {
+            data,
+            ..Self::new(status_of_lines(rejected), "line protocol parsing error")
+        }
+    }
+}
+
+/// A limit of the schema is 422, anything else wrong with a line 400.
+fn status_of_lines(rejected: &[LineError]) -> StatusCode {
+    const LIMITS: [&str; 2] = [
+        "Update to schema would exceed number of",
+        "Adding a new database would exceed limit of",
+    ];
+    let over_limit = |error: &LineError| LIMITS.iter().any(|limit| error.message.starts_with(limit));
+    if rejected.iter().any(over_limit) {
+        StatusCode::UNPROCESSABLE_ENTITY
+    } else {
+        StatusCode::BAD_REQUEST
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut body = json!({ "error": self.message });
+        if let Some(data) = self.data {
+            body["data"] = data;
+        }
+        let mut response = (self.status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+impl From<WriteError> for ApiError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Rejected(rejected) => Self::rejected_write(&rejected),
+            WriteError::Catalog(error) => error.into(),
+            WriteError::InvalidDatabaseName(_) | WriteError::Empty | WriteError::NotUtf8(_) => {
+                Self::bad_request(error.to_string())
+            }
+            WriteError::ShuttingDown => Self::unavailable(error.to_string(), 5),
+            other => Self::new(StatusCode::INTERNAL_SERVER_ERROR, other.to_string()),
+        }
+    }
+}
+
+impl From<CatalogError> for ApiError {
+    fn from(error: CatalogError) -> Self {
+        let status = match &error {
+            CatalogError::AlreadyExists | CatalogError::RequestPathTaken { .. } => StatusCode::CONFLICT,
+            CatalogError::NotFound(_)
+            | CatalogError::DatabaseNotFound(_)
+            | CatalogError::TableNotFound { .. }
+            | CatalogError::TableIdNotFound(_) => StatusCode::NOT_FOUND,
+            CatalogError::InvalidDatabaseName(_)
+            | CatalogError::InvalidName(_)
+            | CatalogError::SoftDeleted(_)
+            | CatalogError::ReservedColumn(_)
+            | CatalogError::DuplicateColumn(_)
+            | CatalogError::ColumnTypeConflict { .. }
+            | CatalogError::InternalDatabase { .. }
+            | CatalogError::TriggerEnabled(_) => StatusCode::BAD_REQUEST,
+            CatalogError::TooManyColumns { .. }
+            | CatalogError::TooManyTables { .. }
+            | CatalogError::TooManyDatabases { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        let status = match error.kind() {
+            EngineErrorKind::Invalid => StatusCode::BAD_REQUEST,
+            EngineErrorKind::Forbidden => StatusCode::FORBIDDEN,
+            EngineErrorKind::NotFound => StatusCode::NOT_FOUND,
+            EngineErrorKind::Conflict => StatusCode::CONFLICT,
+            EngineErrorKind::Unavailable => return Self::unavailable(error.to_string(), 5),
+            EngineErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        let status = match error.kind() {
+            QueryErrorKind::DatabaseNotFound => StatusCode::NOT_FOUND,
+            QueryErrorKind::Invalid => StatusCode::BAD_REQUEST,
+            QueryErrorKind::NotImplemented => StatusCode::METHOD_NOT_ALLOWED,
+            QueryErrorKind::Exhausted | QueryErrorKind::Execution => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}

@@ -1,0 +1,27 @@
+//! The server: HTTP on one port over the write path, the query engine and the processing engine.
+//!
+//! It **is** routes, request and answer formats, status codes, and the order in which everything starts and stops.
+//! It **is not** a place for business rules: a route reads its parameters, calls one crate and renders what it says.
+//!
+//! Invariants:
+//! - Errors become answers in one place ([`error`]); every one is JSON.
+//! - Nothing is served before the log is replayed; on the way down nothing is accepted after the log is flushed.
+//! - Until tokens exist, a server that anyone but this machine can reach must be asked for (`--without-auth`).
+
+mod access;
+mod body;
+mod config;
+mod configure;
+mod error;
+mod format;
+mod health;
+mod plugin_requests;
+mod plugins;
+mod query;
+mod routes;
+mod run;
+mod state;
+mod write;
+
+pub use config::{ObjectStoreKind, ServerConfig};
+pub use run::{ServeError, run};

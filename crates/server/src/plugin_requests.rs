@@ -1,0 +1,92 @@
+//! `GET` and `POST /api/v3/engine/<path>`: requests that a plugin answers (`spec/engine.md` 1.5, 2.5 to 2.8).
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use tidemill_engine::{PluginRequest, PluginResponse, RequestError};
+
+use crate::body;
+use crate::error::ApiError;
+use crate::routes::PLUGIN_REQUEST_PREFIX;
+use crate::state::AppState;
+
+pub(crate) async fn handle(
+    State(state): State<Arc<AppState>>,
+    uri: Uri,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<Response, ApiError> {
+    // The path is matched as it came, without decoding.
+    let path = uri.path().strip_prefix(PLUGIN_REQUEST_PREFIX).unwrap_or_default();
+    let request = PluginRequest {
+        query_parameters: query_parameters(uri.query().unwrap_or_default()),
+        headers: plugin_headers(&headers),
+        body: body::read(&headers, request_body, state.request_bytes_max).await?,
+    };
+    Ok(match state.engine.handle_request(path, request).await {
+        Ok(answer) => response(answer),
+        Err(error) => error_response(&error),
+    })
+}
+
+fn query_parameters(query: &str) -> Vec<(String, String)> {
+    url::form_urlencoded::parse(query.as_bytes())
+        .into_owned()
+        .collect()
+}
+
+/// Headers as plugins see them: all but the credentials. Bytes that are not UTF-8 come as replacement characters.
+fn plugin_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    let shown = headers.iter().filter(|(name, _)| *name != AUTHORIZATION);
+    shown
+        .map(|(name, value)| {
+            (
+                name.as_str().to_owned(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
+        })
+        .collect()
+}
+
+fn response(answer: PluginResponse) -> Response {
+    let mut response = Response::new(Body::from(answer.body));
+    match StatusCode::from_u16(answer.status) {
+        Ok(status) => *response.status_mut() = status,
+        Err(_) => return invalid_answer(&format!("status {} is not an HTTP status", answer.status)),
+    }
+    for (name, value) in answer.headers {
+        let Ok(header) = HeaderName::try_from(&name) else {
+            return invalid_answer(&format!("'{name}' is not a header name"));
+        };
+        let Ok(value) = HeaderValue::try_from(value) else {
+            return invalid_answer(&format!(
+                "the value of header '{name}' has characters that a header cannot carry"
+            ));
+        };
+        response.headers_mut().append(header, value);
+    }
+    response
+}
+
+fn invalid_answer(reason: &str) -> Response {
+    use axum::response::IntoResponse;
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, reason).into_response()
+}
+
+fn error_response(error: &RequestError) -> Response {
+    let mut response = Response::new(Body::from(error.body()));
+    *response.status_mut() = StatusCode::from_u16(error.status()).expect("the engine's statuses are HTTP's");
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(retry_after) = error.retry_after() {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, retry_after.as_secs().max(1).into());
+    }
+    response
+}

@@ -1,0 +1,191 @@
+//! Triggers, plugin files, packages and dry runs (`spec/engine.md` 6.4, 7.3, 8).
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use http::{HeaderMap, StatusCode, Uri};
+use serde::{Deserialize, Deserializer};
+use tidemill_engine::{
+    CreateTrigger, InstallPackages, InstallRequirements, ReplaceDirectory, TestReport, TestRequest,
+    TestSchedule, TestWal, UpdateFile, UploadFile,
+};
+
+use crate::body;
+use crate::error::ApiError;
+use crate::state::AppState;
+
+#[derive(Debug, Deserialize)]
+struct DeleteTrigger {
+    db: String,
+    trigger_name: String,
+    #[serde(default, deserialize_with = "flag")]
+    force: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct NameTrigger {
+    db: String,
+    trigger_name: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct OfDatabase {
+    db: Option<String>,
+}
+
+/// A boolean in JSON or in a query string, where it comes as text.
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Flag {
+        Boolean(bool),
+        Text(String),
+    }
+    match Flag::deserialize(deserializer)? {
+        Flag::Boolean(flag) => Ok(flag),
+        Flag::Text(text) => text.parse().map_err(serde::de::Error::custom),
+    }
+}
+
+pub(crate) async fn create_trigger(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<StatusCode, ApiError> {
+    let request: CreateTrigger = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    state.engine.create_trigger(request).await?;
+    Ok(StatusCode::OK)
+}
+
+pub(crate) async fn delete_trigger(
+    State(state): State<Arc<AppState>>,
+    uri: Uri,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<StatusCode, ApiError> {
+    let request: DeleteTrigger =
+        body::read_query_or_json(uri.query(), &headers, request_body, state.request_bytes_max).await?;
+    state
+        .engine
+        .delete_trigger(&request.db, &request.trigger_name, request.force)
+        .await?;
+    Ok(StatusCode::OK)
+}
+
+pub(crate) async fn enable_trigger(
+    State(state): State<Arc<AppState>>,
+    uri: Uri,
+) -> Result<StatusCode, ApiError> {
+    let request: NameTrigger = body::parse_query(uri.query().unwrap_or_default())?;
+    state
+        .engine
+        .enable_trigger(&request.db, &request.trigger_name)
+        .await?;
+    Ok(StatusCode::OK)
+}
+
+pub(crate) async fn disable_trigger(
+    State(state): State<Arc<AppState>>,
+    uri: Uri,
+) -> Result<StatusCode, ApiError> {
+    let request: NameTrigger = body::parse_query(uri.query().unwrap_or_default())?;
+    state
+        .engine
+        .disable_trigger(&request.db, &request.trigger_name)
+        .await?;
+    Ok(StatusCode::OK)
+}
+
+pub(crate) async fn upload_file(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<StatusCode, ApiError> {
+    let request: UploadFile = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    state.engine.upload_file(request).await?;
+    Ok(StatusCode::OK)
+}
+
+pub(crate) async fn update_file(
+    State(state): State<Arc<AppState>>,
+    uri: Uri,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<StatusCode, ApiError> {
+    let mut request: UpdateFile = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    request.db = database_of(&uri)?.or(request.db);
+    state.engine.update_file(request).await?;
+    Ok(StatusCode::OK)
+}
+
+pub(crate) async fn replace_directory(
+    State(state): State<Arc<AppState>>,
+    uri: Uri,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<StatusCode, ApiError> {
+    let mut request: ReplaceDirectory =
+        body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    request.db = database_of(&uri)?.or(request.db);
+    state.engine.replace_directory(request).await?;
+    Ok(StatusCode::OK)
+}
+
+fn database_of(uri: &Uri) -> Result<Option<String>, ApiError> {
+    let parameters: OfDatabase = uri
+        .query()
+        .map(body::parse_query)
+        .transpose()?
+        .unwrap_or_default();
+    Ok(parameters.db)
+}
+
+pub(crate) async fn install_packages(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<StatusCode, ApiError> {
+    let request: InstallPackages = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    state.engine.install_packages(request).await?;
+    Ok(StatusCode::OK)
+}
+
+pub(crate) async fn install_requirements(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<StatusCode, ApiError> {
+    let request: InstallRequirements =
+        body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    state.engine.install_requirements(request).await?;
+    Ok(StatusCode::OK)
+}
+
+pub(crate) async fn test_wal(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<Json<TestReport>, ApiError> {
+    let request: TestWal = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    Ok(Json(state.engine.test_wal(request).await?))
+}
+
+pub(crate) async fn test_schedule(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<Json<TestReport>, ApiError> {
+    let request: TestSchedule = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    Ok(Json(state.engine.test_schedule(request).await?))
+}
+
+pub(crate) async fn test_request(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<Json<TestReport>, ApiError> {
+    let request: TestRequest = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    Ok(Json(state.engine.test_request(request).await?))
+}

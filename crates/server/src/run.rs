@@ -1,0 +1,310 @@
+//! The life of a server: everything starts in the order in which it depends on one another, and stops in reverse.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::serve::ListenerExt;
+use http::HeaderValue;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use tidemill_catalog::{Catalog, CatalogError, DurableLocalStore};
+use tidemill_engine::{Engine, EngineConfig, EngineTables, PluginLogs};
+use tidemill_ingest::{Ingest, IngestConfig, OpenError};
+use tidemill_query::{QueryConfig, QueryEngine};
+use tidemill_store::{Store, StoreConfig};
+use tidemill_wal::{FileMedium, Medium, ObjectMedium, WalConfig, WalError};
+use tidemill_worker::{PythonConfig, PythonEnvironment};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::access;
+use crate::config::{ObjectStoreKind, ServerConfig};
+use crate::routes::router;
+use crate::state::AppState;
+
+/// Recent commits kept decoded for triggers, in bytes.
+const TAIL_BYTES_MAX: usize = 64 << 20;
+/// Log lines of plugins kept for each database.
+const PLUGIN_LOG_ENTRIES_MAX: usize = 10_000;
+
+/// Why a server does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// Anyone who reaches the address could do everything.
+    #[error(
+        "refusing to listen on {bind}: other machines can reach it and this version has no authentication yet; \
+         listen on this machine only (--http-bind 127.0.0.1:{}) or accept that with --without-auth",
+        bind.port()
+    )]
+    OpenWithoutAuth {
+        /// The address asked for.
+        bind: SocketAddr,
+    },
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {}: {source}", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// The object store cannot be used.
+    #[error("cannot use the object store: {0}")]
+    ObjectStore(#[from] object_store::Error),
+    /// The catalog cannot be read.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {bind}: {source}")]
+    Bind {
+        /// The address.
+        bind: SocketAddr,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// A file that the operator asked for cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    ListenerFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// The operating system refused something that every server needs.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was refused.
+        action: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl From<WalError> for ServeError {
+    fn from(error: WalError) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, then drains connections, stops plugins and flushes the log.
+pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
+    let started = Instant::now();
+    access::check_bind_address(config.http_bind, config.without_auth)?;
+    let process_id = Uuid::new_v4();
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node_id = %config.node_id,
+        process_id = %process_id,
+        cores = std::thread::available_parallelism().map_or(1, usize::from),
+        "tidemill starting"
+    );
+    if config.without_auth {
+        warn!("started without authentication: whoever reaches the port can do everything");
+    }
+
+    let store_kind = config.object_store.clone();
+    let object_store = open_object_store(&store_kind)?;
+    let catalog = Catalog::open(Arc::clone(&object_store), &config.node_id, config.limits.clone()).await?;
+    let catalog = Arc::new(catalog);
+    let ingest = open_ingest(&config, object_store, &catalog).await?;
+
+    let logs = Arc::new(PluginLogs::new(PLUGIN_LOG_ENTRIES_MAX));
+    let engine_tables = EngineTables::new(Arc::clone(&catalog), Arc::clone(&logs), config.plugin_dir.clone());
+    let query_config = QueryConfig {
+        memory_bytes_max: config.query_memory_bytes_max,
+        timeout: config.query_timeout,
+        ..QueryConfig::default()
+    };
+    let store = Arc::clone(ingest.store());
+    let query = Arc::new(QueryEngine::new(
+        Arc::clone(&catalog),
+        store,
+        vec![Arc::new(engine_tables)],
+        query_config,
+    ));
+    let python = config.plugin_dir.clone().map(|plugin_dir| {
+        PythonEnvironment::start(PythonConfig {
+            plugin_dir,
+            virtual_env_location: config.virtual_env.clone(),
+            package_manager: config.engine.package_manager,
+        })
+    });
+    let engine_config = EngineConfig {
+        plugin_dir: config.plugin_dir.clone(),
+        ..config.engine.clone()
+    };
+    let engine = Engine::start(
+        engine_config,
+        Arc::clone(&ingest),
+        Arc::clone(&query),
+        logs,
+        python,
+    )
+    .await;
+
+    let cluster_uuid = HeaderValue::from_str(&catalog.uuid().to_string()).expect("a UUID is visible ASCII");
+    let state = Arc::new(AppState {
+        catalog,
+        ingest: Arc::clone(&ingest),
+        query,
+        engine: Arc::clone(&engine),
+        request_bytes_max: config.request_bytes_max,
+        process_id,
+        cluster_uuid,
+    });
+
+    let bind_failed = |source| ServeError::Bind {
+        bind: config.http_bind,
+        source,
+    };
+    let listener = TcpListener::bind(config.http_bind).await.map_err(bind_failed)?;
+    let address = listener.local_addr().map_err(bind_failed)?;
+    if let Some(path) = &config.tcp_listener_file {
+        let failed = |source| ServeError::ListenerFile {
+            path: path.clone(),
+            source,
+        };
+        write_atomically(path, &address.to_string()).map_err(failed)?;
+    }
+    info!(
+        address = %address,
+        object_store = ?config.object_store,
+        plugin_dir = ?config.plugin_dir,
+        startup_ms = started.elapsed().as_millis(),
+        "ready"
+    );
+
+    serve(listener, state, config.shutdown_timeout).await?;
+    info!("stopping plugins");
+    engine.shutdown().await;
+    info!("flushing the log");
+    ingest.shutdown().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Answers requests until a signal comes, then lets open connections finish for a while.
+async fn serve(
+    listener: TcpListener,
+    state: Arc<AppState>,
+    drain_timeout: Duration,
+) -> Result<(), ServeError> {
+    let stop = stop_signal()?;
+    let listener = listener.tap_io(|stream| {
+        // Answers are small and whole; waiting to fill a packet only delays them.
+        if let Err(error) = stream.set_nodelay(true) {
+            warn!(%error, "cannot set TCP_NODELAY");
+        }
+    });
+    let mut graceful = stop.clone();
+    let server = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
+        let _ = graceful.wait_for(|stop| *stop).await;
+    });
+    let mut deadline = stop;
+    let drained_late = async move {
+        let _ = deadline.wait_for(|stop| *stop).await;
+        tokio::time::sleep(drain_timeout).await;
+    };
+    tokio::select! {
+        result = server => result.map_err(|source| ServeError::System { action: "accept connections", source })?,
+        () = drained_late => warn!(timeout = ?drain_timeout, "closing connections that are still open"),
+    }
+    Ok(())
+}
+
+/// Becomes true at the first SIGTERM or SIGINT. A second one ends the process at once.
+fn stop_signal() -> Result<watch::Receiver<bool>, ServeError> {
+    let failed = |source| ServeError::System {
+        action: "handle signals",
+        source,
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        };
+        let first = next().await;
+        info!(signal = first, "stopping: draining connections");
+        sender.send_replace(true);
+        let second = next().await;
+        warn!(signal = second, "second signal: ending at once");
+        std::process::exit(130);
+    });
+    Ok(receiver)
+}
+
+fn open_object_store(kind: &ObjectStoreKind) -> Result<Arc<dyn ObjectStore>, ServeError> {
+    match kind {
+        ObjectStoreKind::Memory => Ok(Arc::new(InMemory::new())),
+        ObjectStoreKind::File { data_dir } => {
+            let failed = |source| ServeError::DataDir {
+                path: data_dir.clone(),
+                source,
+            };
+            std::fs::create_dir_all(data_dir).map_err(failed)?;
+            Ok(Arc::new(DurableLocalStore::open(data_dir)?))
+        }
+    }
+}
+
+async fn open_ingest(
+    config: &ServerConfig,
+    object_store: Arc<dyn ObjectStore>,
+    catalog: &Arc<Catalog>,
+) -> Result<Arc<Ingest>, ServeError> {
+    let kind = config.object_store.clone();
+    let node_id = config.node_id.clone();
+    let ingest_config = IngestConfig {
+        wal: WalConfig {
+            flush_interval: config.wal_flush_interval,
+            ..WalConfig::default()
+        },
+        tail_bytes_max: TAIL_BYTES_MAX,
+    };
+    let catalog = Arc::clone(catalog);
+    let runtime = tokio::runtime::Handle::current();
+    let open = move || -> Result<Ingest, ServeError> {
+        let medium: Box<dyn Medium> = match kind {
+            ObjectStoreKind::Memory => Box::new(ObjectMedium::new(
+                object_store,
+                &format!("{node_id}/wal"),
+                runtime,
+            )),
+            ObjectStoreKind::File { data_dir } => {
+                Box::new(FileMedium::open(data_dir.join(&node_id).join("wal"))?)
+            }
+        };
+        Ok(Ingest::open(
+            medium,
+            ingest_config,
+            catalog,
+            Arc::new(Store::new(StoreConfig::default())),
+        )?)
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    Ok(Arc::new(
+        opened.expect("opening the log neither panics nor is cancelled")?,
+    ))
+}
+
+/// Writes a small file so that a reader sees all of it or none.
+fn write_atomically(path: &Path, content: &str) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    std::fs::write(&temporary, content)?;
+    std::fs::rename(&temporary, path)
+}

@@ -1,0 +1,30 @@
+//! What the routes share.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::HeaderValue;
+use tidemill_catalog::Catalog;
+use tidemill_engine::Engine;
+use tidemill_ingest::Ingest;
+use tidemill_query::QueryEngine;
+use uuid::Uuid;
+
+/// Everything that a route may call.
+pub(crate) struct AppState {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) ingest: Arc<Ingest>,
+    pub(crate) query: Arc<QueryEngine>,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) request_bytes_max: usize,
+    pub(crate) process_id: Uuid,
+    pub(crate) cluster_uuid: HeaderValue,
+}
+
+/// Now, in nanoseconds since the epoch.
+pub(crate) fn now_ns() -> i64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,172 @@
+//! `show databases`, `show plugins`, `show summary`, `show system`
+
+use clap::{Args, Subcommand, ValueEnum};
+use tidemill_client::{Client, ClientError, QueryAnswer, QueryRequest};
+
+use super::show_system::SystemArgs;
+use crate::{
+    connection::{Connection, Database},
+    failure::CommandError,
+    format::{Format, TextFormat},
+    print,
+};
+
+/// Database with the tables that are about the whole server.
+const INTERNAL_DATABASE: &str = "_internal";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ShowCommand {
+    /// List databases
+    Databases(DatabasesArgs),
+    /// List the files of all plugins that triggers use
+    Plugins(PluginsArgs),
+    /// List the tables and triggers of a database
+    Summary(SummaryArgs),
+    /// Show system tables of a database
+    System(SystemArgs),
+}
+
+impl ShowCommand {
+    pub(crate) async fn run(self) -> Result<(), CommandError> {
+        match self {
+            Self::Databases(args) => args.run().await,
+            Self::Plugins(args) => args.run().await,
+            Self::Summary(args) => args.run().await,
+            Self::System(args) => args.run().await,
+        }
+    }
+}
+
+/// Runs a query of our own.
+pub(super) async fn query(
+    client: &Client,
+    database: &str,
+    sql: String,
+    format: Format,
+) -> Result<QueryAnswer, ClientError> {
+    let request = QueryRequest {
+        database: database.to_owned(),
+        query: sql,
+        format: format.name().to_owned(),
+        params: serde_json::Map::new(),
+    };
+    client.query_sql(&request).await
+}
+
+const DATABASES_HELP: &str = "\
+Examples:
+  tidemill show databases
+  tidemill show databases --show-deleted --format json";
+
+#[derive(Debug, Args)]
+#[command(after_help = DATABASES_HELP)]
+pub(crate) struct DatabasesArgs {
+    /// List deleted ones too
+    #[arg(long)]
+    show_deleted: bool,
+
+    /// Format of the list
+    #[arg(long, value_enum, default_value = "pretty")]
+    format: TextFormat,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl DatabasesArgs {
+    async fn run(self) -> Result<(), CommandError> {
+        let client = self.connection.client()?;
+        let format = Format::from(self.format);
+        let answer = client.list_databases(format.name(), self.show_deleted).await?;
+        print::answer(answer, format).await
+    }
+}
+
+const PLUGINS_HELP: &str = "\
+Example:
+  tidemill show plugins --format json";
+
+#[derive(Debug, Args)]
+#[command(after_help = PLUGINS_HELP)]
+pub(crate) struct PluginsArgs {
+    /// Format of the list
+    #[arg(long, value_enum, default_value = "pretty")]
+    format: Format,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl PluginsArgs {
+    async fn run(self) -> Result<(), CommandError> {
+        print::check_format(self.format, false)?;
+        let client = self.connection.client()?;
+        let sql = "SELECT * FROM system.plugin_files".to_owned();
+        let answer = query(&client, INTERNAL_DATABASE, sql, self.format).await?;
+        print::answer(answer, self.format).await
+    }
+}
+
+const SUMMARY_HELP: &str = "\
+Examples:
+  tidemill show summary --database weather
+  tidemill show summary --database weather --format json";
+
+const TABLES: &str =
+    "SELECT table_name FROM information_schema.tables WHERE table_schema = 'iox' ORDER BY table_name";
+
+const TRIGGERS: &str = "SELECT trigger_name, trigger_specification, plugin_filename, \
+     CASE WHEN disabled THEN 'disabled' ELSE 'enabled' END AS state \
+     FROM system.processing_engine_triggers ORDER BY trigger_name";
+
+#[derive(Debug, Args)]
+#[command(after_help = SUMMARY_HELP)]
+pub(crate) struct SummaryArgs {
+    #[command(flatten)]
+    database: Database,
+
+    /// Format of the summary
+    #[arg(long, value_enum, default_value = "pretty")]
+    format: SummaryFormat,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SummaryFormat {
+    /// Two tables to read
+    Pretty,
+    /// One JSON object
+    Json,
+}
+
+impl SummaryArgs {
+    async fn run(self) -> Result<(), CommandError> {
+        let client = self.connection.client()?;
+        let database = &self.database.database;
+        let format = match self.format {
+            SummaryFormat::Pretty => Format::Pretty,
+            SummaryFormat::Json => Format::Json,
+        };
+        let tables = query(&client, database, TABLES.to_owned(), format)
+            .await?
+            .text()
+            .await?;
+        let triggers = query(&client, database, TRIGGERS.to_owned(), format)
+            .await?
+            .text()
+            .await?;
+        print::line(&match self.format {
+            SummaryFormat::Pretty => format!(
+                "tables of {database}:\n{}\n\ntriggers of {database}:\n{}",
+                tables.trim_end(),
+                triggers.trim_end()
+            ),
+            SummaryFormat::Json => {
+                let name = serde_json::Value::from(database.as_str());
+                format!("{{\"database\":{name},\"tables\":{tables},\"triggers\":{triggers}}}")
+            }
+        })
+    }
+}

@@ -1,0 +1,32 @@
+//! The program: a server (`serve`) and every command that talks to one. Installed a second time as `influxdb3`.
+//!
+//! It **is** arguments, environment variables, texts and exit codes (`spec/database.md` 2, `spec/engine.md` 9). It **is
+//! not** a place for business rules: `serve` fills in a configuration, every other command sends requests.
+//!
+//! Invariants:
+//! - Only results go to standard output; progress, questions and failures go to standard error.
+//! - A command that fails prints `<Verb> command failed: <error>` and exits with 1; wrong usage exits with 2.
+
+mod commands;
+mod confirm;
+mod connection;
+mod environment;
+mod failure;
+mod format;
+mod line_batches;
+mod plugin_source;
+mod print;
+
+use std::process::ExitCode;
+
+/// The allocator of the server: far faster than the system's where many threads build and drop batches.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    if let Err(error) = environment::load_dotenv() {
+        print::error(&error);
+        return ExitCode::FAILURE;
+    }
+    commands::run()
+}

@@ -1,0 +1,67 @@
+//! The help of every command: a changed text is a reviewed difference.
+
+mod support;
+
+use support::Cli;
+
+#[test]
+fn help_of_every_command() {
+    const COMMANDS: [&str; 25] = [
+        "",
+        "serve",
+        "query",
+        "write",
+        "create",
+        "create database",
+        "create table",
+        "create trigger",
+        "show",
+        "show databases",
+        "show plugins",
+        "show summary",
+        "show system",
+        "show system table",
+        "update",
+        "update database",
+        "update trigger",
+        "delete database",
+        "delete table",
+        "delete trigger",
+        "enable trigger",
+        "disable trigger",
+        "test wal_plugin",
+        "test request_plugin",
+        "install package",
+    ];
+    let cli = Cli::new();
+    for command in COMMANDS {
+        let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+        let name = format!("help {command}").trim().replace(' ', "_");
+        insta::assert_snapshot!(name, cli.run(&arguments));
+    }
+}
+
+#[test]
+fn a_pipe_gets_no_colours() {
+    let cli = Cli::new();
+    for arguments in [&["--help"][..], &["serve"], &["nonsense"]] {
+        let output = cli.run(arguments);
+        assert!(!output.contains('\u{1b}'), "{output}");
+    }
+}
+
+#[test]
+fn the_version_names_what_it_is_compatible_with() {
+    insta::assert_snapshot!(Cli::new().run(&["-V"]).replace(env!("CARGO_PKG_VERSION"), "[version]"), @r"
+    exit code 0
+    --- stdout
+    tidemill [version] (compatible with InfluxDB 3 Core 3.10)
+    ");
+}
+
+#[test]
+fn all_help_is_reachable_as_users_know_it() {
+    let cli = Cli::new();
+    assert_eq!(cli.run(&["--help-all"]), cli.run(&["--help"]));
+    assert_eq!(cli.run(&["serve", "--help-all"]), cli.run(&["serve", "--help"]));
+}

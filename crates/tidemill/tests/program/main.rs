@@ -1,0 +1,30 @@
+//! Whole-program tests: the real binary, real Python, real plugins, over HTTP and the command line.
+
+mod http_query;
+mod http_write;
+mod isolation;
+mod plugin_api;
+mod recovery;
+mod request_triggers;
+mod schedules;
+mod trigger_lifecycle;
+mod write_triggers;
+
+use tidemill_testkit::{ServerOptions, TestServer};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tidemill");
+
+/// A server with plugins, on files.
+async fn server() -> TestServer {
+    TestServer::start(PROGRAM).await
+}
+
+/// A server without plugins, in memory.
+async fn plain_server() -> TestServer {
+    let options = ServerOptions {
+        in_memory: true,
+        without_plugins: true,
+        ..ServerOptions::default()
+    };
+    TestServer::start_with(PROGRAM, options).await
+}

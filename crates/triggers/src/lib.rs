@@ -1,0 +1,31 @@
+//! What a trigger is and how it moves: specifications, schedules, retries and cursors as plain state machines.
+//!
+//! This crate is: the parser of trigger specifications (`table:`, `all_tables`, `every:`, `cron:`, `request:`)
+//! and of trigger arguments, the definition that the catalog keeps, the arithmetic of schedules, the back-off
+//! between attempts, and the cursor of a trigger in the log.
+//!
+//! It never: starts a process, opens a socket, reads a clock, sleeps or draws from a global random source. Time
+//! and seeds come in as arguments, so every behaviour here can be replayed in a test.
+//!
+//! Invariants:
+//! - A [`TriggerSpec`] that exists is valid: it can be rendered, and parsing the rendering gives the same value.
+//! - A [`Schedule`] never returns an instant that is not after the `now` it was given: a stall never becomes a burst.
+//! - A [`Cursor`] only moves forward, and only over runs that have finished.
+
+mod arguments;
+mod backoff;
+mod cron;
+mod cursor;
+mod definition;
+mod schedule;
+mod settings;
+mod spec;
+
+pub use arguments::{ArgumentsError, parse_trigger_arguments};
+pub use backoff::{Backoff, RetryPolicy};
+pub use cron::{CronError, CronSchedule};
+pub use cursor::{Cursor, LogRange, RunTicket};
+pub use definition::TriggerDefinition;
+pub use schedule::{Next, Schedule};
+pub use settings::{ErrorBehavior, TriggerSettings, UnknownErrorBehavior};
+pub use spec::{PluginType, SpecError, TriggerSpec};

@@ -1,0 +1,44 @@
+//! Worker processes: one Python interpreter a trigger, started, fed, watched and ended from here.
+//!
+//! It **is** the supervision of processes ([`Worker`]), the discovery and creation of the virtual environment they run
+//! in ([`PythonEnvironment`]), the installation of packages into it ([`Packages`]) and the environment variables they
+//! may see ([`worker_environment`]). It **is not** an interpreter: it links no libpython, and it knows neither triggers
+//! nor databases: what the frames mean is the business of whoever implements [`WorkerEvents`].
+//!
+//! Invariants:
+//! - A worker never outlives its [`Worker`], nor the server: it is killed with its whole process group when the handle
+//!   is dropped, it reads end-of-file when the server dies, and the kernel kills it then in any case.
+//! - A group is only ever signalled while its leader has not been reaped, so that a recycled number is never hit.
+//! - [`WorkerEvents::exited`] is called exactly once for a started worker, after everything it sent and printed has
+//!   been delivered.
+//! - Nothing a worker does can block the server: sending only queues, lines are cut at a fixed length, every wait for a
+//!   worker has a deadline.
+//! - A worker inherits exactly four file descriptors: `/dev/null`, two pipes and its end of the socket.
+
+mod command;
+mod connection;
+mod environment;
+mod error;
+mod exit;
+mod extension;
+mod hint;
+mod output;
+mod packages;
+mod process;
+mod python;
+mod python_environment;
+mod queue;
+mod spawner;
+mod tool;
+mod worker;
+
+pub use command::{BOOTSTRAP, WorkerCommand, WorkerEvents};
+pub use environment::{EnvironmentOptions, worker_environment};
+pub use error::{Gone, StartError};
+pub use exit::{ExitReason, KillCause};
+pub use extension::{ExtensionNotFound, extension_path};
+pub use output::{LINE_BYTES_MAX, OutputStream};
+pub use packages::{InstallError, PackageManager, Packages};
+pub use python::PythonVersion;
+pub use python_environment::{Python, PythonConfig, PythonEnvironment, PythonStatus, Unavailable};
+pub use worker::Worker;

@@ -1,0 +1,74 @@
+"""What is set up once in the process, and what needs Python's own machinery: event loops, threads, interruption."""
+
+import faulthandler
+import signal
+import sys
+
+
+def set_up(on_interrupt):
+    """Signals, stack dumps and output of the process. `on_interrupt(signal, frame)` raises if a run is to be ended."""
+    # The terminal's Ctrl-C reaches the whole process group; the server decides when its workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, on_interrupt)
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
+    for stream in (sys.stdout, sys.stderr):
+        # One write a line, and no exception for a character that the locale does not have.
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True, write_through=False)
+
+
+def start_thread(target, name):
+    """Starts a thread that `threading` knows, so that per-thread state and event loops behave."""
+    import threading
+
+    threading.Thread(target=target, name=name, daemon=True).start()
+
+
+class RunTimeout(TimeoutError):
+    """Raised in the thread of a run that the server ends."""
+
+    reason = "the run was ended"
+
+    def __init__(self, *args):
+        # The interpreter raises the class without arguments, so the text is the class's.
+        super().__init__(*(args or (type(self).reason,)))
+
+
+def run_timeout(reason):
+    """A class that raises as `RunTimeout: <reason>`."""
+    return type("RunTimeout", (RunTimeout,), {"reason": reason, "__module__": RunTimeout.__module__})
+
+
+def wake_main_thread(ident, on_interrupt):
+    """Interrupts a system call in the main thread, unless the plugin uses the signal for something else."""
+    if signal.getsignal(signal.SIGUSR2) is on_interrupt:
+        signal.pthread_kill(ident, signal.SIGUSR2)
+
+
+_loops = None
+
+
+def wait_for(awaitable):
+    """The result of an awaitable, on this thread's event loop, which is kept for later runs."""
+    global _loops
+    import asyncio
+
+    if _loops is None:
+        import threading
+
+        _loops = threading.local()
+    loop = getattr(_loops, "loop", None)
+    if loop is None or loop.is_closed():
+        loop = _loops.loop = asyncio.new_event_loop()
+    task = asyncio.ensure_future(awaitable, loop=loop)
+    try:
+        return loop.run_until_complete(task)
+    finally:
+        if not task.done():
+            # The loop itself was interrupted, by a deadline or an exit; it may hold half a step and is not used again.
+            _loops.loop = None
+
+
+async def collect(items):
+    """The items of an asynchronous iterator."""
+    return [item async for item in items]

@@ -1,0 +1,238 @@
+//! `influxdb3_local`: what a plugin can do in the database (`spec/engine.md` 3 and 0).
+//!
+//! The object is made for one run and stays usable after it, from any thread: what it does then belongs to the run that the
+//! calling thread executes, or to none. A queued write that belongs to no run is committed at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple};
+use tidemill_worker_proto::{FromWorker, LogLevel, RunId};
+
+use crate::cache::Cache;
+use crate::calls::Answer;
+use crate::exceptions::QueryError;
+use crate::ipc::{Batches, decode};
+use crate::lines::line_protocol;
+use crate::params::params;
+use crate::plugin::Plugin;
+use crate::rows::{Nulls, rows};
+use crate::runs::{ActiveRun, current};
+use crate::tables::{ArrowTable, value_error};
+use crate::worker::Worker;
+
+/// See the module's documentation.
+#[pyclass(frozen, name = "PyPluginCallApi")]
+pub(crate) struct PluginApi {
+    worker: Arc<Worker>,
+    plugin: Arc<Plugin>,
+    run: Arc<ActiveRun>,
+    args: Option<Py<PyDict>>,
+}
+
+impl PluginApi {
+    pub(crate) fn new(
+        worker: Arc<Worker>,
+        plugin: Arc<Plugin>,
+        run: Arc<ActiveRun>,
+        args: Option<Bound<'_, PyDict>>,
+    ) -> Self {
+        Self {
+            worker,
+            plugin,
+            run,
+            args: args.map(Bound::unbind),
+        }
+    }
+
+    /// The run that a call belongs to.
+    fn run(&self) -> Option<Arc<ActiveRun>> {
+        if self.run.is_open() {
+            return Some(Arc::clone(&self.run));
+        }
+        current().filter(|run| run.is_open())
+    }
+
+    fn run_number(&self) -> Option<RunId> {
+        self.run().map(|run| run.run)
+    }
+
+    /// A database as the wire names it: `None` is the trigger's.
+    fn named<'a>(&self, database: &'a str) -> Option<&'a str> {
+        (database != self.plugin.load.database).then_some(database)
+    }
+
+    fn log(&self, py: Python<'_>, level: LogLevel, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let mut text = String::new();
+        for (index, argument) in args.iter().enumerate() {
+            if index > 0 {
+                text.push(' ');
+            }
+            text.push_str(&argument.str()?.to_string_lossy());
+        }
+        let run = self.run_number();
+        self.worker.post(py, &FromWorker::Log { run, level, text })
+    }
+
+    fn collect(&self, py: Python<'_>, database: Option<&str>, argument: &Bound<'_, PyAny>) -> PyResult<()> {
+        let lines = line_protocol(argument)?;
+        match self.run() {
+            // The run may end on its own thread between the two looks at it.
+            Some(run) if run.collect(database, &lines) => Ok(()),
+            _ => self.commit(py, database, &lines, false),
+        }
+    }
+
+    fn commit(&self, py: Python<'_>, database: Option<&str>, lines: &[u8], no_sync: bool) -> PyResult<()> {
+        let run = self.run_number();
+        let answer = self.worker.ask(py, lines, |call| FromWorker::Write {
+            call,
+            run,
+            database: database.map(str::to_owned),
+            no_sync,
+        })?;
+        match answer {
+            Answer::Write(Ok(())) => Ok(()),
+            Answer::Write(Err(text)) => Err(PyException::new_err(text)),
+            _ => Err(PyRuntimeError::new_err(
+                "the server's answer does not fit the write",
+            )),
+        }
+    }
+
+    fn select(
+        &self,
+        py: Python<'_>,
+        sql: &str,
+        args: Option<&Bound<'_, PyMapping>>,
+        database: Option<&str>,
+    ) -> PyResult<Batches> {
+        let params = args.map(params).transpose()?.unwrap_or_default();
+        let run = self.run_number();
+        let database = database.and_then(|database| self.named(database));
+        let answer = self.worker.ask(py, &[], |call| FromWorker::Query {
+            call,
+            run,
+            database: database.map(str::to_owned),
+            sql: sql.to_owned(),
+            params,
+        })?;
+        match answer {
+            Answer::Query(Ok(parts)) => decode_detached(py, &parts),
+            Answer::Query(Err(text)) => Err(QueryError::new_err(text)),
+            _ => Err(PyRuntimeError::new_err(
+                "the server's answer does not fit the query",
+            )),
+        }
+    }
+}
+
+fn decode_detached(py: Python<'_>, parts: &[Bytes]) -> PyResult<Batches> {
+    py.detach(|| decode(parts)).map_err(value_error)
+}
+
+#[pymethods]
+impl PluginApi {
+    /// Logs `str()` of the arguments, joined by spaces.
+    #[pyo3(signature = (*args))]
+    fn info(&self, py: Python<'_>, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.log(py, LogLevel::Info, args)
+    }
+
+    /// Logs `str()` of the arguments, joined by spaces.
+    #[pyo3(signature = (*args))]
+    fn warn(&self, py: Python<'_>, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.log(py, LogLevel::Warn, args)
+    }
+
+    /// Logs `str()` of the arguments, joined by spaces.
+    #[pyo3(signature = (*args))]
+    fn error(&self, py: Python<'_>, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.log(py, LogLevel::Error, args)
+    }
+
+    /// Rows of a SQL query as dictionaries. `args` are the values of `$name`; `database` is the trigger's by default.
+    #[pyo3(signature = (query, args = None, database = None))]
+    fn query<'py>(
+        &self,
+        py: Python<'py>,
+        query: &str,
+        args: Option<&Bound<'py, PyMapping>>,
+        database: Option<&str>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let result = self.select(py, query, args, database)?;
+        rows(py, &result.batches, Nulls::PyNone)
+    }
+
+    /// The same as an object with the Arrow `PyCapsule` interface.
+    #[pyo3(signature = (query, args = None, database = None))]
+    fn query_arrow(
+        &self,
+        py: Python<'_>,
+        query: &str,
+        args: Option<&Bound<'_, PyMapping>>,
+        database: Option<&str>,
+    ) -> PyResult<ArrowTable> {
+        Ok(ArrowTable::new(self.select(py, query, args, database)?))
+    }
+
+    /// Writes to the trigger's database when the run has succeeded.
+    fn write(&self, py: Python<'_>, line_builder: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.collect(py, None, line_builder)
+    }
+
+    /// Writes to a database when the run has succeeded.
+    fn write_to_db(&self, py: Python<'_>, db_name: &str, line_builder: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.collect(py, self.named(db_name), line_builder)
+    }
+
+    /// Writes to the trigger's database now.
+    fn write_sync(&self, py: Python<'_>, line_builder: &Bound<'_, PyAny>, no_sync: bool) -> PyResult<()> {
+        self.commit(py, None, &line_protocol(line_builder)?, no_sync)
+    }
+
+    /// Writes to a database now.
+    fn write_sync_to_db(
+        &self,
+        py: Python<'_>,
+        db_name: &str,
+        line_builder: &Bound<'_, PyAny>,
+        no_sync: bool,
+    ) -> PyResult<()> {
+        self.commit(py, self.named(db_name), &line_protocol(line_builder)?, no_sync)
+    }
+
+    /// Values that are kept between runs.
+    #[getter]
+    fn cache(&self) -> Cache {
+        let ttl_default = self.plugin.load.cache_ttl_default_ms.map(Duration::from_millis);
+        Cache::new(Arc::clone(&self.worker), ttl_default)
+    }
+
+    /// The name of the trigger.
+    #[getter]
+    fn trigger_name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::new(py, &self.plugin.load.trigger_name)
+    }
+
+    /// The database of the trigger.
+    #[getter]
+    fn database<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::new(py, &self.plugin.load.database)
+    }
+
+    /// Names the run; the same when the same work is tried again.
+    #[getter]
+    fn run_id<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::new(py, &self.run.run_id)
+    }
+
+    /// The trigger's arguments, for `on_write(self, …)`, which is not passed them.
+    #[getter]
+    fn args<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyDict>> {
+        self.args.as_ref().map(|args| args.bind(py).clone())
+    }
+}

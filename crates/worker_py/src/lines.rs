@@ -1,0 +1,50 @@
+//! What plugins may pass to `write`: builders, text, and lists of them.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString, PyTuple};
+
+use crate::line_builder::LineBuilder;
+
+/// Line protocol of an argument: an object with `build()`, a `str` of lines, or a list or tuple of those.
+pub(crate) fn line_protocol(argument: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let mut lines = Vec::new();
+    if let Ok(list) = argument.cast::<PyList>() {
+        for element in list {
+            append(&element, &mut lines)?;
+        }
+    } else if let Ok(tuple) = argument.cast::<PyTuple>() {
+        for element in tuple {
+            append(&element, &mut lines)?;
+        }
+    } else {
+        append(argument, &mut lines)?;
+    }
+    Ok(lines)
+}
+
+fn append(element: &Bound<'_, PyAny>, lines: &mut Vec<u8>) -> PyResult<()> {
+    if let Ok(builder) = element.cast_exact::<LineBuilder>() {
+        append_text(&builder.try_borrow()?.build()?, lines);
+        return Ok(());
+    }
+    if let Ok(text) = element.cast::<PyString>() {
+        append_text(text.to_str()?, lines);
+        return Ok(());
+    }
+    let built = element.call_method0(intern!(element.py(), "build"))?;
+    let Ok(text) = built.cast::<PyString>() else {
+        let message = format!("build() must return str, not {}", built.get_type().name()?);
+        return Err(PyTypeError::new_err(message));
+    };
+    append_text(text.to_str()?, lines);
+    Ok(())
+}
+
+fn append_text(text: &str, lines: &mut Vec<u8>) {
+    if !lines.is_empty() && !lines.ends_with(b"\n") {
+        lines.push(b'\n');
+    }
+    lines.extend_from_slice(text.as_bytes());
+}

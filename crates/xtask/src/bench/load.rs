@@ -1,0 +1,303 @@
+//! The load: machines that report their CPU. Ten tags, ten float fields, a row per host every 10 s; the shape that
+//! time series databases are usually compared by. The same seed gives the same bytes.
+
+use std::fmt::Write;
+
+use clap::ValueEnum;
+
+/// 2026-01-01T00:00:00Z, the time of the first row, in seconds.
+pub(crate) const START_S: u64 = 1_767_225_600;
+/// Seconds between two rows of a host.
+pub(crate) const STEP_S: u64 = 10;
+
+const FIELDS: [&str; 10] = [
+    "usage_user",
+    "usage_system",
+    "usage_idle",
+    "usage_nice",
+    "usage_iowait",
+    "usage_irq",
+    "usage_softirq",
+    "usage_steal",
+    "usage_guest",
+    "usage_guest_nice",
+];
+const REGIONS: [&str; 8] = [
+    "us-east-1",
+    "us-west-1",
+    "us-west-2",
+    "eu-west-1",
+    "eu-central-1",
+    "ap-southeast-1",
+    "ap-northeast-1",
+    "sa-east-1",
+];
+const SYSTEMS: [&str; 3] = ["Debian12", "Debian13", "Ubuntu24.04"];
+const TEAMS: [&str; 4] = ["SF", "NYC", "LON", "CHI"];
+const ENVIRONMENTS: [&str; 3] = ["production", "staging", "test"];
+
+/// Field values are walked in ten-thousandths, so that they have four decimals.
+const VALUE_SCALE: u32 = 10_000;
+const VALUE_MAX: u32 = 100 * VALUE_SCALE;
+/// The farthest a value goes in one step: one percent.
+const VALUE_STEP_MAX: u32 = VALUE_SCALE;
+
+/// How rows are dealt out to the connections.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Order {
+    /// Each connection has hosts of its own and sends their rows in order of time, as agents do.
+    Host,
+    /// Batches of one stream, ordered by time, go to the connections in turn; so rows of a host overtake each other.
+    Time,
+}
+
+/// What to render.
+#[derive(Clone, Copy)]
+pub(crate) struct CpuLoad {
+    pub seed: u64,
+    pub hosts: u32,
+    pub rows: usize,
+    pub batch_lines: usize,
+    pub connections: usize,
+    pub order: Order,
+}
+
+/// Bodies of write requests, by connection, in the order in which each sends them.
+pub(crate) struct RenderedLoad {
+    pub by_connection: Vec<Vec<Vec<u8>>>,
+    pub rows: usize,
+}
+
+impl RenderedLoad {
+    pub(crate) fn bytes(&self) -> usize {
+        self.by_connection.iter().flatten().map(Vec::len).sum()
+    }
+}
+
+impl CpuLoad {
+    /// Whole hours that every host has rows for.
+    pub(crate) fn whole_hours(&self) -> u64 {
+        (self.rows / self.hosts as usize) as u64 * STEP_S / 3600
+    }
+
+    /// Line protocol of all rows for `table`.
+    pub(crate) fn render(&self, table: &str) -> RenderedLoad {
+        let mut dealer = Dealer::new(self.connections, self.batch_lines);
+        let mut random = Random(self.seed);
+        let mut hosts: Vec<Host> = (0..self.hosts)
+            .map(|number| Host::new(table, number, &mut random))
+            .collect();
+        for row in 0..self.rows {
+            let number = row % hosts.len();
+            let time_s = START_S + (row / hosts.len()) as u64 * STEP_S;
+            let connection = match self.order {
+                Order::Host => number % self.connections,
+                Order::Time => row / self.batch_lines % self.connections,
+            };
+            hosts[number].step(&mut random);
+            dealer.deal(connection, |line| hosts[number].write_line(line, time_s));
+        }
+        RenderedLoad {
+            by_connection: dealer.finish(),
+            rows: self.rows,
+        }
+    }
+}
+
+/// Collects lines into one open body per connection.
+struct Dealer {
+    batch_lines: usize,
+    finished: Vec<Vec<Vec<u8>>>,
+    open: Vec<(String, usize)>,
+}
+
+impl Dealer {
+    fn new(connections: usize, batch_lines: usize) -> Self {
+        Dealer {
+            batch_lines,
+            finished: vec![Vec::new(); connections],
+            open: vec![(String::new(), 0); connections],
+        }
+    }
+
+    fn deal(&mut self, connection: usize, write_line: impl FnOnce(&mut String)) {
+        let (body, lines) = &mut self.open[connection];
+        write_line(body);
+        *lines += 1;
+        if *lines == self.batch_lines {
+            let capacity = body.len();
+            let body = std::mem::replace(body, String::with_capacity(capacity));
+            *lines = 0;
+            self.finished[connection].push(body.into_bytes());
+        }
+    }
+
+    fn finish(mut self) -> Vec<Vec<Vec<u8>>> {
+        for (finished, (body, lines)) in self.finished.iter_mut().zip(self.open) {
+            if lines > 0 {
+                finished.push(body.into_bytes());
+            }
+        }
+        self.finished
+    }
+}
+
+struct Host {
+    /// Table and tags: the beginning of every line.
+    prefix: String,
+    values: [u32; FIELDS.len()],
+}
+
+impl Host {
+    fn new(table: &str, number: u32, random: &mut Random) -> Self {
+        let region = random.choose(&REGIONS);
+        let datacenter = ['a', 'b', 'c'][random.below(3) as usize];
+        let prefix = format!(
+            "{table},hostname={},region={region},datacenter={region}{datacenter},rack={},os={},arch={},team={},\
+             service={},service_version={},service_environment={} ",
+            host_name(number),
+            random.below(100),
+            random.choose(&SYSTEMS),
+            random.choose(&["x64", "arm64"]),
+            random.choose(&TEAMS),
+            random.below(20),
+            random.below(2),
+            random.choose(&ENVIRONMENTS),
+        );
+        Host {
+            prefix,
+            values: std::array::from_fn(|_| random.below(VALUE_MAX + 1)),
+        }
+    }
+
+    fn step(&mut self, random: &mut Random) {
+        for value in &mut self.values {
+            let change = random.below(2 * VALUE_STEP_MAX + 1);
+            *value = (*value + change).saturating_sub(VALUE_STEP_MAX).min(VALUE_MAX);
+        }
+    }
+
+    fn write_line(&self, line: &mut String, time_s: u64) {
+        line.push_str(&self.prefix);
+        for (position, (name, value)) in FIELDS.iter().zip(self.values).enumerate() {
+            let comma = if position == 0 { "" } else { "," };
+            let (whole, decimals) = (value / VALUE_SCALE, value % VALUE_SCALE);
+            let _infallible = write!(line, "{comma}{name}={whole}.{decimals:04}");
+        }
+        let _infallible = writeln!(line, " {time_s}000000000");
+    }
+}
+
+/// The tag value of a host.
+pub(crate) fn host_name(number: u32) -> String {
+    format!("host_{number}")
+}
+
+/// `SplitMix64` (Steele, Lea, Flood 2014): small, fast, and the same on every machine.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`; the slight unevenness of the multiplication does not matter here.
+    fn below(&mut self, bound: u32) -> u32 {
+        (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
+    }
+
+    fn choose<'a>(&mut self, among: &[&'a str]) -> &'a str {
+        among[self.below(among.len() as u32) as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const SMALL: CpuLoad = CpuLoad {
+        seed: 42,
+        hosts: 7,
+        rows: 1_000,
+        batch_lines: 50,
+        connections: 3,
+        order: Order::Host,
+    };
+
+    fn lines(load: &RenderedLoad) -> Vec<String> {
+        let bodies = load.by_connection.iter().flatten();
+        bodies
+            .flat_map(|b| std::str::from_utf8(b).unwrap().lines().map(str::to_owned))
+            .collect()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bytes() {
+        assert_eq!(
+            SMALL.render("cpu").by_connection,
+            SMALL.render("cpu").by_connection
+        );
+        let other = CpuLoad { seed: 43, ..SMALL };
+        assert_ne!(
+            SMALL.render("cpu").by_connection,
+            other.render("cpu").by_connection
+        );
+    }
+
+    #[test]
+    fn every_row_is_a_point_of_its_own() {
+        for order in [Order::Host, Order::Time] {
+            let load = CpuLoad { order, ..SMALL }.render("cpu");
+            let points: BTreeSet<String> = lines(&load)
+                .iter()
+                .map(|line| {
+                    let parts: Vec<&str> = line.split(' ').collect();
+                    assert_eq!(parts[0].split(',').count(), 11, "a table and ten tags: {line}");
+                    assert_eq!(parts[1].split(',').count(), 10, "ten fields: {line}");
+                    format!("{} {}", parts[0], parts[2])
+                })
+                .collect();
+            assert_eq!(points.len(), 1_000);
+        }
+    }
+
+    #[test]
+    fn by_host_a_connection_has_its_hosts_in_order_of_time() {
+        let load = SMALL.render("cpu");
+        for (connection, bodies) in load.by_connection.iter().enumerate() {
+            let mut last = String::new();
+            for line in bodies
+                .iter()
+                .flat_map(|b| std::str::from_utf8(b).unwrap().lines())
+            {
+                let host: usize = line["cpu,hostname=host_".len()..]
+                    .split(',')
+                    .next()
+                    .unwrap()
+                    .parse()
+                    .unwrap();
+                assert_eq!(host % 3, connection);
+                let time = line.rsplit(' ').next().unwrap().to_owned();
+                assert!(last <= time);
+                last = time;
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_is_as_long_as_the_figures_of_the_budget_assume() {
+        let load = CpuLoad {
+            hosts: 100,
+            rows: 10_000,
+            ..SMALL
+        }
+        .render("cpu");
+        let bytes_per_row = load.bytes() / load.rows;
+        assert!((330..=420).contains(&bytes_per_row), "{bytes_per_row}");
+    }
+}

@@ -1,0 +1,55 @@
+//! `query()` inside a plugin: from the call until the rows are dictionaries.
+
+use serde_json::{Value, json};
+
+use super::{Findings, Plugin, Trigger, ingest, trigger_target, until_trigger_answers, with_triggers};
+use crate::bench::BenchOptions;
+use crate::bench::measure::Measure;
+use crate::bench::statistics::median;
+use crate::bench::subject::Subject;
+use crate::failure::{During, Failure};
+
+const ROWS: usize = 100_000;
+const COLUMNS: u64 = 21;
+const RUNS: usize = 7;
+
+pub(super) async fn measure(subject: &mut Subject, options: &BenchOptions) -> Result<Findings, Failure> {
+    let rows = ingest::ensure_written(subject, options).await?.min(ROWS);
+    let database = subject.data.clone();
+    let path = format!("{database}_hand_over");
+    let trigger = Trigger {
+        database: &database,
+        name: "hand_over",
+        plugin: Plugin::HandOver,
+        specification: &format!("request:{path}"),
+        arguments: json!({ "rows": rows.to_string() }),
+    };
+    with_triggers(subject, &[trigger], async |subject| {
+        let target = trigger_target(&path);
+        until_trigger_answers(subject, &target).await?;
+        let request = subject.api.endpoint().get(&target);
+        let mut samples_ms = Vec::new();
+        for _ in 0..RUNS {
+            let answer = subject.api.exchange(&request).await?;
+            let report: Value =
+                serde_json::from_slice(&answer.body).during("cannot read the plugin's report")?;
+            if report["rows"] != rows || report["columns"] != COLUMNS {
+                return Err(Failure::new(format!(
+                    "the plugin must see {rows} rows x 21 columns: {}",
+                    answer.text()
+                )));
+            }
+            let seconds = report["seconds"].as_f64().unwrap_or_default();
+            samples_ms.push(seconds * 1000.0);
+        }
+        let mut findings = Findings::default();
+        findings.add(Measure::HandOver, median(&mut samples_ms));
+        if rows != ROWS {
+            findings.note(format!(
+                "query() handed over {rows} rows only, for want of more (--rows)"
+            ));
+        }
+        Ok(findings)
+    })
+    .await
+}

@@ -1,0 +1,133 @@
+//! The six queries over the rows just written.
+
+use std::time::Instant;
+
+use super::ingest::{self, TABLE};
+use super::{Findings, milliseconds};
+use crate::bench::BenchOptions;
+use crate::bench::api::{Row, query_request};
+use crate::bench::load::{CpuLoad, START_S, host_name};
+use crate::bench::measure::Measure;
+use crate::bench::statistics::median;
+use crate::bench::subject::Subject;
+use crate::failure::{During, Failure};
+
+const WARM_UP_RUNS: u32 = 2;
+
+/// A query, and how many rows its answer must have where that is known.
+struct Query {
+    measure: Measure,
+    sql: String,
+    rows: Option<usize>,
+}
+
+pub(super) async fn measure(subject: &mut Subject, options: &BenchOptions) -> Result<Findings, Failure> {
+    let rows_written = ingest::ensure_written(subject, options).await?;
+    let database = subject.data.clone();
+    check_count(&subject.api.query(&database, &count_sql()).await?, rows_written)?;
+    let mut findings = Findings::default();
+    for query in queries(&options.load()) {
+        let request = query_request(subject.api.endpoint(), &database, &query.sql);
+        let mut samples_ms = Vec::new();
+        for run in 0..WARM_UP_RUNS + options.query_runs {
+            let sent = Instant::now();
+            let answer = subject.api.exchange(&request).await?;
+            let took_ms = milliseconds(sent.elapsed());
+            if !answer.is_success() {
+                return Err(Failure::new(format!(
+                    "{} answered {}: {}",
+                    query.sql,
+                    answer.status,
+                    answer.text()
+                )));
+            }
+            if run == 0 {
+                check_rows(&query, &answer.body)?;
+            }
+            if run >= WARM_UP_RUNS {
+                samples_ms.push(took_ms);
+            }
+        }
+        findings.add(query.measure, median(&mut samples_ms));
+    }
+    Ok(findings)
+}
+
+pub(super) fn count_sql() -> String {
+    format!("SELECT count(*) AS row_count FROM {TABLE}")
+}
+
+/// Every row that was acknowledged must be there.
+pub(super) fn check_count(answer: &[Row], expected: usize) -> Result<(), Failure> {
+    let counted = answer.first().and_then(|row| row.get("row_count")?.as_u64());
+    if counted == Some(expected as u64) {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "{expected} rows were acknowledged, count(*) answers {answer:?}"
+    )))
+}
+
+fn check_rows(query: &Query, body: &[u8]) -> Result<(), Failure> {
+    let rows: Vec<Row> =
+        serde_json::from_slice(body).during(format!("cannot read the answer to {}", query.sql))?;
+    match query.rows {
+        Some(expected) if expected != rows.len() => Err(Failure::new(format!(
+            "{} must answer {expected} rows, it answered {}",
+            query.sql,
+            rows.len()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn queries(load: &CpuLoad) -> Vec<Query> {
+    let host = host_name(load.hosts / 2);
+    // An hour from the middle, so that neither end of the table is special.
+    let from_s = START_S + load.whole_hours() / 2 * 3600;
+    let until_s = from_s + 3600;
+    let within_hour = format!(
+        "time >= to_timestamp_nanos({from_s}000000000) AND time < to_timestamp_nanos({until_s}000000000)"
+    );
+    let query = |measure, sql, rows| Query { measure, sql, rows };
+    vec![
+        query(Measure::QueryCount, count_sql(), Some(1)),
+        query(
+            Measure::QueryMeans,
+            format!(
+                "SELECT avg(usage_user), avg(usage_system), avg(usage_idle), avg(usage_nice), avg(usage_iowait) \
+                 FROM {TABLE}"
+            ),
+            Some(1),
+        ),
+        query(
+            Measure::QueryHostHour,
+            format!(
+                "SELECT hostname, date_bin(INTERVAL '1 hour', time) AS hour, \
+                 avg(usage_user), avg(usage_system), avg(usage_idle) FROM {TABLE} GROUP BY 1, 2"
+            ),
+            None,
+        ),
+        query(
+            Measure::QueryOneHost,
+            format!(
+                "SELECT date_bin(INTERVAL '1 minute', time) AS minute, avg(usage_user), max(usage_user) \
+                 FROM {TABLE} WHERE hostname = '{host}' AND {within_hour} GROUP BY 1 ORDER BY 1"
+            ),
+            (load.whole_hours() > 0).then_some(60),
+        ),
+        query(
+            Measure::QueryLastPoints,
+            format!(
+                "SELECT hostname, max(time) AS time, last_value(usage_user ORDER BY time) AS usage_user, \
+                 last_value(usage_system ORDER BY time) AS usage_system FROM {TABLE} GROUP BY hostname"
+            ),
+            Some(load.rows.min(load.hosts as usize)),
+        ),
+        query(
+            Measure::QueryThreshold,
+            format!("SELECT * FROM {TABLE} WHERE hostname = '{host}' AND usage_user > 90.0"),
+            None,
+        ),
+    ]
+}

@@ -1,0 +1,120 @@
+//! What the kernel says about processes: CPU time and memory of a server and everything it started.
+
+use std::fs;
+
+/// Ticks per second in `/proc/PID/stat`: fixed at 100 by the kernel's interface on every architecture we build for.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Memory of one process or several, in bytes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Memory {
+    /// Resident pages; those shared with other processes count in each.
+    pub resident_bytes: u64,
+    /// Resident pages where a page shared by n processes counts 1/n.
+    pub proportional_bytes: u64,
+}
+
+/// CPU seconds, user and system, of `pid`, its living descendants and the children they have waited for.
+pub(crate) fn cpu_seconds_of_tree(pid: u32) -> f64 {
+    let ticks: u64 = tree(pid)
+        .into_iter()
+        .filter_map(|pid| Some(stat(pid)?.ticks))
+        .sum();
+    ticks as f64 / TICKS_PER_SECOND
+}
+
+/// Memory of one process; zero where it is gone.
+pub(crate) fn memory(pid: u32) -> Memory {
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else {
+        return Memory::default();
+    };
+    let kibibytes = |name: &str| {
+        text.lines()
+            .find_map(|line| {
+                line.strip_prefix(name)?
+                    .split_whitespace()
+                    .next()?
+                    .parse::<u64>()
+                    .ok()
+            })
+            .unwrap_or(0)
+    };
+    Memory {
+        resident_bytes: kibibytes("Rss:") * 1024,
+        proportional_bytes: kibibytes("Pss:") * 1024,
+    }
+}
+
+/// The processes below `pid`, not `pid` itself.
+pub(crate) fn descendants(pid: u32) -> Vec<u32> {
+    tree(pid).split_off(1)
+}
+
+/// `pid` first, then everything below it.
+fn tree(pid: u32) -> Vec<u32> {
+    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter_map(|child| Some((child, stat(child)?.parent)))
+        .collect();
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        found.extend(
+            parents
+                .iter()
+                .filter(|(_, of)| *of == parent)
+                .map(|(child, _)| *child),
+        );
+        next += 1;
+    }
+    found
+}
+
+struct Stat {
+    parent: u32,
+    ticks: u64,
+}
+
+/// `None` where the process is gone. Fields are counted from behind the program's name, which may hold spaces.
+fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
+    // proc(5): state, ppid, … utime stime cutime cstime are fields 14 to 17 of the whole line.
+    let ticks = fields
+        .get(11..15)?
+        .iter()
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    Some(Stat {
+        parent: fields.get(1)?.parse().ok()?,
+        ticks,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_sees_itself() {
+        let own = std::process::id();
+        assert!(memory(own).resident_bytes > 0);
+        assert!(memory(own).proportional_bytes <= memory(own).resident_bytes);
+        assert_eq!(tree(own)[0], own);
+    }
+
+    #[test]
+    fn children_are_found() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .expect("sleep starts");
+        let found = descendants(std::process::id());
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+        assert!(found.contains(&child.id()));
+    }
+}
