@@ -16,7 +16,8 @@ impl Limits {
     /// The most columns (beside `time`) that column ids can tell apart.
     pub const COLUMNS_CEILING: usize = u16::MAX as usize - 1;
 
-    pub(crate) fn columns_max(&self) -> usize {
+    /// Tags and fields that a table may have: [`Limits::columns_per_table_max`] as far as it can be honoured.
+    pub fn columns_max(&self) -> usize {
         self.columns_per_table_max.min(Self::COLUMNS_CEILING)
     }
 }

@@ -85,6 +85,12 @@ impl CatalogState {
         self.tables.get(id.0)
     }
 
+    /// Whether there is or was a table of that identity. One that never was is a sign that this catalog is older than
+    /// what refers to the table.
+    pub fn has_had_table(&self, id: TableId) -> bool {
+        id < self.next_table_id()
+    }
+
     pub(crate) fn set_sequence(&mut self, sequence: u64) {
         self.sequence = sequence;
     }

@@ -43,7 +43,7 @@ impl Transaction {
     }
 
     /// The catalog with the changes made so far.
-    pub fn state(&self) -> &CatalogState {
+    pub fn state(&self) -> &Arc<CatalogState> {
         &self.state
     }
 

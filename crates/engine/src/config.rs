@@ -17,6 +17,8 @@ pub struct EngineConfig {
     pub async_concurrency_max: usize,
     /// Requests to one trigger that may be waiting or running; beyond it the answer is 503.
     pub request_queue_max: usize,
+    /// Bytes of bodies of the requests to one trigger that may be waiting or running, beyond those of a single one.
+    pub request_queue_bytes_max: usize,
     /// Longest duration of a data-write or scheduled run.
     pub run_timeout: Duration,
     /// Longest time from the arrival of a request to its answer.
@@ -25,7 +27,9 @@ pub struct EngineConfig {
     pub load_timeout: Duration,
     /// Time that a run gets to end after its deadline or after its trigger was stopped; then its process is killed.
     pub stop_grace: Duration,
-    /// Rows after which a data-write run takes no further commit.
+    /// Resident memory above which a plugin's process is killed; `None` for half of what the machine has.
+    pub worker_memory_bytes_max: Option<u64>,
+    /// Rows after which a data-write run takes no further commit. As dictionaries they need some kilobytes each.
     pub run_rows_max: usize,
     /// Bytes after which a data-write run takes no further commit.
     pub run_bytes_max: usize,
@@ -44,11 +48,13 @@ impl Default for EngineConfig {
             restrict_plugin_triggers_to: Vec::new(),
             async_concurrency_max: 16,
             request_queue_max: 1024,
+            request_queue_bytes_max: 64 * 1024 * 1024,
             run_timeout: Duration::from_mins(10),
             request_timeout: Duration::from_mins(1),
             load_timeout: Duration::from_mins(2),
             stop_grace: Duration::from_secs(2),
-            run_rows_max: 500_000,
+            worker_memory_bytes_max: None,
+            run_rows_max: 100_000,
             run_bytes_max: 64 * 1024 * 1024,
             retry: RetryPolicy::default(),
             package_manager: PackageManager::default(),

@@ -2,6 +2,7 @@
 //! (engine.md 0.11, 0.26, 3.3).
 
 use bytes::Bytes;
+use tidemill_catalog::CatalogError;
 use tidemill_ingest::{DatabaseLines, Ingest, TriggerProgress, WriteError};
 use tidemill_worker_proto::DatabaseWrites;
 
@@ -40,8 +41,20 @@ pub(crate) async fn commit(
             Err(format!("invalid database name: {database}"))
         }
         Err((database, error)) => Err(format!(
-            "error writing back lines to {database}: Cannot write: {error}"
+            "error writing back lines to {database}: {}",
+            refusal(error)
         )),
+    }
+}
+
+/// Why lines were not written, in the words of engine.md 3.2 to 3.4.
+pub(crate) fn refusal(error: WriteError) -> String {
+    match error {
+        WriteError::InvalidDatabaseName(error) => format!("invalid database name: {error}"),
+        WriteError::Catalog(CatalogError::DatabaseNotFound(database)) => {
+            format!("Cannot write: database not found: {database}")
+        }
+        error => format!("Cannot write: {error}"),
     }
 }
 

@@ -9,8 +9,8 @@ use tidemill_catalog::CatalogState;
 use tidemill_ingest::{Ingest, TriggerKey};
 use tidemill_query::QueryEngine;
 use tidemill_triggers::{Backoff, TriggerDefinition, TriggerSpec};
-use tidemill_worker::{InstallError, Packages, PythonEnvironment};
-use tokio::sync::{Mutex, mpsc, watch};
+use tidemill_worker::{InstallError, Packages, PythonEnvironment, machine_memory_bytes};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::EngineConfig;
@@ -79,6 +79,12 @@ impl Engine {
         launcher: Arc<dyn Launcher>,
         packages: Option<Packages>,
     ) -> Arc<Self> {
+        let config = EngineConfig {
+            worker_memory_bytes_max: config
+                .worker_memory_bytes_max
+                .or_else(|| machine_memory_bytes().map(|bytes| bytes / 2)),
+            ..config
+        };
         let files = PluginFiles::new(config.plugin_dir.clone());
         let global_cache = Arc::new(GlobalCache::new(None));
         let services = Arc::new(Services {
@@ -89,6 +95,8 @@ impl Engine {
             launcher,
             files,
             global_cache,
+            positions: BlockingMutex::default(),
+            starts: Arc::new(Semaphore::new(starts_max())),
         });
         let (disable, disable_requests) = mpsc::unbounded_channel();
         let engine = Arc::new(Self {
@@ -162,6 +170,7 @@ impl Engine {
         if let Some(key) = deleted {
             self.settle(key).await;
             self.places.lock().remove(&key);
+            self.services.positions.lock().remove(&key);
             self.services.ingest.forget_cursor(key);
         }
         Ok(())
@@ -171,20 +180,14 @@ impl Engine {
     pub async fn enable_trigger(&self, db: &str, trigger_name: &str) -> Result<(), EngineError> {
         let key = self.set_disabled(db, trigger_name, false).await?;
         self.settle(key).await;
-        let place = self.place(key);
-        let mut running = place.running.lock().await;
-        match running.take() {
-            Some(ended) if ended.has_ended() => {
-                ended.stop().await;
-                drop(running);
-                self.settle(key).await;
+        if let Some(running) = self.place(key).running.lock().await.as_ref() {
+            running.session.retry_if_down();
+            if running.has_ended() {
+                running.begin_stop();
             }
-            Some(alive) => {
-                alive.session.retry_now();
-                *running = Some(alive);
-            }
-            None => {}
         }
+        // Starts anew what has ended.
+        self.settle(key).await;
         Ok(())
     }
 
@@ -274,7 +277,9 @@ impl Engine {
         packages
             .install(&request.packages, &mut log_installer_line)
             .await
-            .map_err(install_failed)
+            .map_err(install_failed)?;
+        self.retry_workers();
+        Ok(())
     }
 
     /// Installs what a requirements file names into the environment of all plugins.
@@ -284,7 +289,9 @@ impl Engine {
         packages
             .install_requirements(location, &mut log_installer_line)
             .await
-            .map_err(install_failed)
+            .map_err(install_failed)?;
+        self.retry_workers();
+        Ok(())
     }
 
     /// Stops all triggers. Takes at most two grace periods, whatever their plugins do.
@@ -357,13 +364,14 @@ impl Engine {
         } else {
             self.wanted(key)
         };
-        if let (Some(present), Some(wanted)) = (running.as_ref(), &wanted)
-            && present.definition == *wanted
-        {
-            return;
-        }
-        if let Some(present) = running.take() {
+        if let Some(present) = running.as_mut() {
+            if !present.is_stopping() && wanted.as_ref() == Some(&present.definition) {
+                return;
+            }
+            // It stays in its place until it has stopped: if our caller gives up (its client has left), the next one
+            // waits for the end too, and never do two of one trigger run at once.
             present.stop().await;
+            *running = None;
         }
         *running = wanted.map(|definition| {
             let (services, routes) = (Arc::clone(&self.services), Arc::clone(&self.routes));
@@ -397,6 +405,7 @@ impl Engine {
                     if changed.is_err() {
                         return;
                     }
+                    self.forget_deleted_databases();
                     for key in self.unsettled() {
                         let engine = Arc::clone(&self);
                         // Each on its own: stopping one that hangs takes its grace period.
@@ -408,6 +417,17 @@ impl Engine {
                 }
             }
         }
+    }
+
+    fn forget_deleted_databases(&self) {
+        let catalog = self.services.catalog();
+        // The state is asked for with the logs locked: so it knows every database that has a log.
+        self.services.logs.retain(|database| {
+            let state = catalog.state();
+            state
+                .database_by_id(database)
+                .is_some_and(|database| database.deleted.is_none())
+        });
     }
 
     /// The triggers that may not run as the catalog says.
@@ -469,6 +489,12 @@ impl Engine {
         }
         self.settle(key).await;
     }
+}
+
+/// How many worker processes may be on their way at once: starting them is work for the processor, and a server with
+/// hundreds of triggers must answer while it comes up.
+fn starts_max() -> usize {
+    2 * std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 /// The triggers that should run.

@@ -1,4 +1,4 @@
-//! The cache that all plugins share: pickled values with a time to live (engine.md 0.29, 5.8).
+//! The cache that all plugins share: pickled values with a time to live (engine.md 0.29, 5.8), in bounded memory.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -9,6 +9,10 @@ use tidemill_worker_proto::{CacheOperation, CacheReply};
 
 /// How often expired entries that nobody asks for are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Bytes of keys and values that are kept. The memory is the server's, so a plugin that puts without end is refused.
+const BYTES_MAX: usize = 256 << 20;
+/// What an entry costs beside its key and its value.
+const ENTRY_BYTES: usize = 128;
 
 #[derive(Debug)]
 struct CacheEntry {
@@ -22,10 +26,47 @@ impl CacheEntry {
     }
 }
 
+fn bytes_of(key: &str, value: &[u8]) -> usize {
+    ENTRY_BYTES + key.len() + value.len()
+}
+
 #[derive(Debug)]
 struct Entries {
     by_key: HashMap<String, CacheEntry>,
+    bytes: usize,
     swept: Instant,
+}
+
+impl Entries {
+    fn sweep(&mut self, now: Instant) {
+        let bytes = &mut self.bytes;
+        self.by_key.retain(|key, entry| {
+            let is_live = entry.is_live(now);
+            if !is_live {
+                *bytes -= bytes_of(key, &entry.value);
+            }
+            is_live
+        });
+        self.swept = now;
+    }
+
+    fn remove(&mut self, key: &str) -> Option<CacheEntry> {
+        let removed = self.by_key.remove(key)?;
+        self.bytes -= bytes_of(key, &removed.value);
+        Some(removed)
+    }
+
+    /// Stores an entry unless that would exceed `bytes_max`; then what was there stays. Returns whether it did.
+    fn put(&mut self, key: String, entry: CacheEntry, bytes_max: usize) -> bool {
+        let replaced = self.by_key.get(&key).map_or(0, |old| bytes_of(&key, &old.value));
+        let bytes = self.bytes - replaced + bytes_of(&key, &entry.value);
+        if bytes > bytes_max {
+            return false;
+        }
+        self.bytes = bytes;
+        self.by_key.insert(key, entry);
+        true
+    }
 }
 
 /// One namespace of values that outlive the processes that put them there. Every operation is atomic.
@@ -33,18 +74,25 @@ struct Entries {
 pub(crate) struct GlobalCache {
     entries: Mutex<Entries>,
     ttl_default: Option<Duration>,
+    bytes_max: usize,
 }
 
 impl GlobalCache {
     /// An empty cache; `ttl_default` is for entries that are put without a time to live, `None` keeps them for ever.
     pub(crate) fn new(ttl_default: Option<Duration>) -> Self {
+        Self::bounded(ttl_default, BYTES_MAX)
+    }
+
+    fn bounded(ttl_default: Option<Duration>, bytes_max: usize) -> Self {
         let entries = Entries {
             by_key: HashMap::new(),
+            bytes: 0,
             swept: Instant::now(),
         };
         Self {
             entries: Mutex::new(entries),
             ttl_default,
+            bytes_max,
         }
     }
 
@@ -57,9 +105,8 @@ impl GlobalCache {
         now: Instant,
     ) -> (CacheReply, Bytes) {
         let mut entries = self.entries.lock();
-        if now.duration_since(entries.swept) >= SWEEP_INTERVAL {
-            entries.by_key.retain(|_, entry| entry.is_live(now));
-            entries.swept = now;
+        if now.saturating_duration_since(entries.swept) >= SWEEP_INTERVAL {
+            entries.sweep(now);
         }
         match operation {
             CacheOperation::Put { key, ttl_ms } => {
@@ -67,28 +114,27 @@ impl GlobalCache {
                 // Too far ahead to be an instant is as good as never.
                 let expires = ttl.and_then(|ttl| now.checked_add(ttl));
                 // A copy, since the bytes are part of a read buffer that would be kept as a whole.
-                entries.by_key.insert(
-                    key,
-                    CacheEntry {
-                        value: Bytes::copy_from_slice(value),
-                        expires,
-                    },
-                );
-                (CacheReply::Stored, Bytes::new())
+                let entry = CacheEntry {
+                    value: Bytes::copy_from_slice(value),
+                    expires,
+                };
+                let reply = if entries.put(key, entry, self.bytes_max) {
+                    CacheReply::Stored
+                } else {
+                    CacheReply::Full
+                };
+                (reply, Bytes::new())
             }
             CacheOperation::Get { key } => match entries.by_key.get(&key) {
                 Some(entry) if entry.is_live(now) => (CacheReply::Value, entry.value.clone()),
                 Some(_) => {
-                    entries.by_key.remove(&key);
+                    entries.remove(&key);
                     (CacheReply::Missing, Bytes::new())
                 }
                 None => (CacheReply::Missing, Bytes::new()),
             },
             CacheOperation::Delete { key } => {
-                let deleted = entries
-                    .by_key
-                    .remove(&key)
-                    .is_some_and(|entry| entry.is_live(now));
+                let deleted = entries.remove(&key).is_some_and(|entry| entry.is_live(now));
                 (CacheReply::Deleted(deleted), Bytes::new())
             }
         }
@@ -154,6 +200,31 @@ mod tests {
             key: "other".to_owned(),
         };
         cache.operate(operation, b"", start + 2 * SWEEP_INTERVAL);
-        assert!(cache.entries.lock().by_key.is_empty());
+        let entries = cache.entries.lock();
+        assert!(entries.by_key.is_empty());
+        assert_eq!(entries.bytes, 0);
+    }
+
+    #[test]
+    fn a_full_cache_refuses_and_keeps_what_it_has() {
+        let cache = GlobalCache::bounded(None, 2 * (ENTRY_BYTES + 1 + 10));
+        let start = Instant::now();
+        let put = |key: &str, value: &[u8]| {
+            let key = key.to_owned();
+            cache
+                .operate(CacheOperation::Put { key, ttl_ms: None }, value, start)
+                .0
+        };
+        assert_eq!(put("a", &[1; 10]), CacheReply::Stored);
+        assert_eq!(put("b", &[2; 10]), CacheReply::Stored);
+        assert_eq!(put("c", &[3; 10]), CacheReply::Full);
+        assert_eq!(put("a", &[4; 11]), CacheReply::Full);
+        let get = CacheOperation::Get { key: "a".to_owned() };
+        assert_eq!(cache.operate(get, b"", start).1[..], [1; 10]);
+        // A value makes room for its successor.
+        assert_eq!(put("a", &[4; 9]), CacheReply::Stored);
+        let delete = CacheOperation::Delete { key: "b".to_owned() };
+        assert_eq!(cache.operate(delete, b"", start).0, CacheReply::Deleted(true));
+        assert_eq!(put("c", &[3; 10]), CacheReply::Stored);
     }
 }

@@ -39,11 +39,16 @@ pub(crate) trait WorkerHandle: Send + Sync {
     async fn kill(&self);
     /// How the process ended, when it has.
     async fn wait(&self) -> ExitReason;
+    /// Resident memory of the process in bytes, where it can be told.
+    fn resident_bytes(&self) -> Option<u64>;
 }
 
 /// Starts worker processes.
 #[async_trait]
 pub(crate) trait Launcher: Send + Sync + 'static {
+    /// Waits until it is known whether there is a Python, which may take minutes where its environment has to be made.
+    async fn decided(&self) {}
+
     /// A process that has reported its version and waits for a plugin to load.
     async fn launch(
         &self,
@@ -75,5 +80,9 @@ impl WorkerHandle for Worker {
 
     async fn wait(&self) -> ExitReason {
         Self::wait(self).await
+    }
+
+    fn resident_bytes(&self) -> Option<u64> {
+        Self::resident_bytes(self)
     }
 }

@@ -80,6 +80,16 @@ impl PendingRuns {
         self.runs.remove(&run.0).map(|pending| pending.completion)
     }
 
+    /// Marks all runs as cancelled. Returns those that were not.
+    pub(crate) fn cancel_all(&mut self) -> Vec<RunId> {
+        let running = self.runs.iter_mut().filter(|(_, pending)| !pending.cancelled);
+        let cancelled = running.map(|(run, pending)| {
+            pending.cancelled = true;
+            RunId(*run)
+        });
+        cancelled.collect()
+    }
+
     /// Takes all runs out.
     pub(crate) fn drain(&mut self) -> Vec<Completion> {
         self.runs.drain().map(|(_, pending)| pending.completion).collect()

@@ -1,16 +1,20 @@
 //! What a plugin asks of the server while it runs: queries and immediate writes (engine.md 3.2, 3.4).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use futures::StreamExt;
+use parking_lot::Mutex;
 use tidemill_catalog::Strictness;
-use tidemill_ingest::{Ingest, WriteError, WriteRequest};
+use tidemill_ingest::{Ingest, WriteRequest};
 use tidemill_lineproto::Precision;
 use tidemill_query::{Params, QueryEngine, QueryError, QueryErrorKind};
 use tidemill_worker_proto::{CallId, ParamValue, ToWorker};
+use tokio_util::sync::CancellationToken;
 
+use crate::effects::refusal;
 use crate::launcher::WorkerHandle;
 use crate::plugin_logs::now_ns;
 use crate::row_batches::append_stream;
@@ -26,8 +30,45 @@ pub(crate) struct PluginQuery {
     pub(crate) params: Vec<(String, ParamValue)>,
 }
 
+/// The queries of one worker process that are being executed.
+#[derive(Default)]
+pub(crate) struct RunningQueries {
+    by_call: Mutex<HashMap<u64, CancellationToken>>,
+}
+
+impl RunningQueries {
+    /// Executes a query for a worker, in a task of its own. Gives up when the worker abandons it or ends: then nobody waits
+    /// for it, and it may be a long one.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        query_engine: Arc<QueryEngine>,
+        worker: Arc<dyn WorkerHandle>,
+        query: PluginQuery,
+    ) {
+        let call = query.call;
+        let abandoned = CancellationToken::new();
+        self.by_call.lock().insert(call.0, abandoned.clone());
+        let queries = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = answer_query(&query_engine, worker.as_ref(), query) => {}
+                () = abandoned.cancelled() => {}
+                _ = worker.wait() => {}
+            }
+            queries.by_call.lock().remove(&call.0);
+        });
+    }
+
+    /// The worker does not wait for this query any more.
+    pub(crate) fn abandon(&self, call: CallId) {
+        if let Some(abandoned) = self.by_call.lock().remove(&call.0) {
+            abandoned.cancel();
+        }
+    }
+}
+
 /// Executes a query and sends its result to the worker part by part, at the pace at which the worker takes it.
-pub(crate) async fn answer_query(query_engine: &QueryEngine, worker: &dyn WorkerHandle, query: PluginQuery) {
+async fn answer_query(query_engine: &QueryEngine, worker: &dyn WorkerHandle, query: PluginQuery) {
     let PluginQuery {
         call,
         database,
@@ -153,11 +194,9 @@ pub(crate) async fn write_now(
     };
     match ingest.write(request).await {
         Ok(_) => Ok(()),
-        Err(WriteError::InvalidDatabaseName(error)) => Err(format!(
-            "error writing line protocol to {database}: invalid database name: {error}"
-        )),
         Err(error) => Err(format!(
-            "error writing line protocol to {database}: Cannot write: {error}"
+            "error writing line protocol to {database}: {}",
+            refusal(error)
         )),
     }
 }

@@ -1,7 +1,8 @@
 //! The logs of plugins, bounded for each database, shown as `system.processing_engine_logs` (engine.md 3.1, 10.3).
 //!
-//! When a database's log is full, the trigger that has the most entries loses its oldest one: a plugin that talks without
-//! end pushes out its own lines, not those of its neighbours.
+//! When a database's log has too many entries, the trigger that has the most of them loses its oldest one; when its texts
+//! are too long, the trigger with the longest ones does. So a plugin that talks without end pushes out its own lines, not
+//! those of its neighbours.
 //!
 //! Request triggers log two lines a run, tens of thousands of times a second, and hardly any is ever read: an entry
 //! keeps what its text is made of, and the text is made when somebody looks.
@@ -35,7 +36,8 @@ pub(crate) enum LogText {
     Finished(Duration),
     /// `starting execution with scheduled time 2026-01-01 00:00:05 UTC`, from nanoseconds since the epoch
     Scheduled(i64),
-    Text(Box<str>),
+    /// Shared, so that a reader of the log copies no text while writers wait for it.
+    Text(Arc<str>),
 }
 
 impl LogText {
@@ -46,7 +48,7 @@ impl LogText {
             text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
             text = format!("{text}… ({dropped} more bytes)");
         }
-        Self::Text(text.into_boxed_str())
+        Self::Text(text.into())
     }
 
     fn bytes(&self) -> usize {
@@ -93,8 +95,28 @@ pub(crate) struct LogEntry {
     pub(crate) text: LogText,
 }
 
+/// Entries of a trigger below which the memory of its list is left as it is.
+const LIST_CAPACITY_KEPT: usize = 64;
+
 /// The entries of one trigger, oldest first, with their place in the order of the whole log.
-type TriggerEntries = VecDeque<(u64, LogEntry)>;
+#[derive(Debug, Default)]
+struct TriggerEntries {
+    entries: VecDeque<(u64, LogEntry)>,
+    text_bytes: usize,
+}
+
+impl TriggerEntries {
+    fn pop_oldest(&mut self) -> Option<LogEntry> {
+        let (_, oldest) = self.entries.pop_front()?;
+        self.text_bytes -= oldest.text.bytes();
+        // A trigger that was loud once, and has since lost its lines to others, must not keep their memory.
+        let capacity = self.entries.capacity();
+        if capacity > LIST_CAPACITY_KEPT && self.entries.len() < capacity / 4 {
+            self.entries.shrink_to(capacity / 2);
+        }
+        Some(oldest)
+    }
+}
 
 #[derive(Debug, Default)]
 struct Ring {
@@ -106,39 +128,42 @@ struct Ring {
 
 impl Ring {
     fn push(&mut self, entry: LogEntry) {
+        let text_bytes = entry.text.bytes();
         self.entries += 1;
-        self.text_bytes += entry.text.bytes();
+        self.text_bytes += text_bytes;
         let place = self.next;
         self.next += 1;
-        if let Some(entries) = self.by_trigger.get_mut(&entry.trigger_name) {
-            entries.push_back((place, entry));
-        } else {
-            let trigger_name = Arc::clone(&entry.trigger_name);
-            self.by_trigger
-                .insert(trigger_name, VecDeque::from([(place, entry)]));
-        }
+        let of_trigger = match self.by_trigger.get_mut(&entry.trigger_name) {
+            Some(of_trigger) => of_trigger,
+            None => self
+                .by_trigger
+                .entry(Arc::clone(&entry.trigger_name))
+                .or_default(),
+        };
+        of_trigger.text_bytes += text_bytes;
+        of_trigger.entries.push_back((place, entry));
     }
 
-    /// Drops the oldest entry of a trigger that has its fair share or more: of `pushed`, which had the last word, if
-    /// that has, else of the one with the most.
-    fn drop_one(&mut self, pushed: &Arc<str>) {
-        let fair_share = self.entries / self.by_trigger.len().max(1);
-        let of_pushed = self.by_trigger.get(pushed).map_or(0, VecDeque::len);
+    /// Drops the oldest entry of a trigger that has more than its share of `total` by `share`: of `pushed`, which had the
+    /// last word, if that has, else of the one with the most.
+    fn drop_one(&mut self, pushed: &Arc<str>, total: usize, share: impl Fn(&TriggerEntries) -> usize) {
+        let fair_share = total / self.by_trigger.len().max(1);
+        let of_pushed = self.by_trigger.get(pushed).map_or(0, &share);
         let loser = if of_pushed > fair_share {
             Arc::clone(pushed)
         } else {
-            let most = self.by_trigger.iter().max_by_key(|(_, entries)| entries.len());
+            let most = self.by_trigger.iter().max_by_key(|(_, entries)| share(entries));
             most.map_or_else(
                 || Arc::clone(pushed),
                 |(trigger_name, _)| Arc::clone(trigger_name),
             )
         };
-        if let Some(entries) = self.by_trigger.get_mut(&loser) {
-            if let Some((_, dropped)) = entries.pop_front() {
+        if let Some(of_loser) = self.by_trigger.get_mut(&loser) {
+            if let Some(dropped) = of_loser.pop_oldest() {
                 self.entries -= 1;
                 self.text_bytes -= dropped.text.bytes();
             }
-            if entries.is_empty() {
+            if of_loser.entries.is_empty() {
                 self.by_trigger.remove(&loser);
             }
         }
@@ -164,15 +189,26 @@ impl DatabaseLog {
         let trigger_name = Arc::clone(&entry.trigger_name);
         let mut ring = self.ring.lock();
         ring.push(entry);
-        while ring.entries > self.entries_max || (ring.text_bytes > RING_TEXT_BYTES_MAX && ring.entries > 1) {
-            ring.drop_one(&trigger_name);
+        while ring.entries > self.entries_max {
+            let entries = ring.entries;
+            ring.drop_one(&trigger_name, entries, |of_trigger| of_trigger.entries.len());
+        }
+        while ring.text_bytes > RING_TEXT_BYTES_MAX {
+            let text_bytes = ring.text_bytes;
+            ring.drop_one(&trigger_name, text_bytes, |of_trigger| of_trigger.text_bytes);
         }
     }
 
     /// A copy of all entries, oldest first.
     pub(crate) fn entries(&self) -> Vec<LogEntry> {
-        let mut entries: Vec<(u64, LogEntry)> =
-            self.ring.lock().by_trigger.values().flatten().cloned().collect();
+        let mut entries: Vec<(u64, LogEntry)> = {
+            let ring = self.ring.lock();
+            let of_all = ring
+                .by_trigger
+                .values()
+                .flat_map(|of_trigger| &of_trigger.entries);
+            of_all.cloned().collect()
+        };
         entries.sort_unstable_by_key(|(place, _)| *place);
         entries.into_iter().map(|(_, entry)| entry).collect()
     }
@@ -206,6 +242,11 @@ impl PluginLogs {
                 .entry(database)
                 .or_insert_with(|| Arc::new(DatabaseLog::new(self.entries_max))),
         )
+    }
+
+    /// Forgets the logs of all databases but those that `keep` accepts. Lines that their triggers still log go nowhere.
+    pub(crate) fn retain(&self, keep: impl Fn(DatabaseId) -> bool) {
+        self.databases.write().retain(|database, _| keep(*database));
     }
 
     /// The log of a database, if something was ever logged there.
@@ -278,6 +319,17 @@ mod tests {
     }
 
     #[test]
+    fn logs_of_deleted_databases_are_forgotten() {
+        let logs = PluginLogs::new(10);
+        for database in 1..=3 {
+            logs.of_database(DatabaseId(database));
+        }
+        logs.retain(|database| database != DatabaseId(2));
+        let kept = [1, 2, 3].map(|database| logs.existing(DatabaseId(database)).is_some());
+        assert_eq!(kept, [true, false, true]);
+    }
+
+    #[test]
     fn a_log_keeps_the_newest_by_number_and_by_bytes() {
         let (database, trigger) = log(3);
         for number in 0..10 {
@@ -311,6 +363,20 @@ mod tests {
             "the quiet one loses nothing"
         );
         assert_eq!(texts[0], "first");
+
+        // The same by bytes: few long lines do not push out many short ones.
+        let (database, quiet) = log(10_000);
+        let loud = TriggerLog::new("loud".into(), Arc::clone(&database));
+        for number in 0..5_000 {
+            quiet.error(format!("word {number}"));
+        }
+        for _ in 0..2 * RING_TEXT_BYTES_MAX / TEXT_BYTES_MAX {
+            loud.error("x".repeat(TEXT_BYTES_MAX));
+        }
+        let entries = database.entries();
+        let of_quiet = entries.iter().filter(|entry| &*entry.trigger_name == "t");
+        assert_eq!(of_quiet.count(), 5_000);
+        assert!(entries.len() > 5_400, "{} entries", entries.len());
 
         let (database, trigger) = log(1_000_000);
         for _ in 0..2_000 {

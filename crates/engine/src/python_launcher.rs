@@ -40,6 +40,13 @@ impl PythonLauncher {
 
 #[async_trait]
 impl Launcher for PythonLauncher {
+    async fn decided(&self) {
+        if let Some(environment) = &self.environment {
+            // What it is that was decided, the launch says.
+            let _ = environment.ready().await;
+        }
+    }
+
     async fn launch(
         &self,
         label: &str,

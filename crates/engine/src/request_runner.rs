@@ -127,17 +127,30 @@ impl RequestRoutes {
 /// A request trigger that runs.
 pub(crate) struct RequestRoute {
     session: Arc<Session>,
-    in_flight: Arc<AtomicUsize>,
+    in_flight: Arc<InFlight>,
     run_id_prefix: String,
     requests: AtomicU64,
 }
 
+/// The requests to one trigger that wait or run.
+#[derive(Default)]
+struct InFlight {
+    requests: AtomicUsize,
+    body_bytes: AtomicUsize,
+}
+
 /// A place among the requests that wait or run; given back when dropped.
-struct Place(Arc<AtomicUsize>);
+struct Place {
+    in_flight: Arc<InFlight>,
+    body_bytes: usize,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.in_flight.requests.fetch_sub(1, Ordering::AcqRel);
+        self.in_flight
+            .body_bytes
+            .fetch_sub(self.body_bytes, Ordering::AcqRel);
     }
 }
 
@@ -173,7 +186,7 @@ impl RequestRoute {
 
     /// Runs the plugin for one request.
     pub(crate) async fn handle(&self, request: PluginRequest) -> Result<PluginResponse, RequestError> {
-        let place = self.take_place()?;
+        let place = self.take_place(request.body.len())?;
         let started = Instant::now();
         self.wait_for_worker().await?;
         self.session.log.push(
@@ -210,12 +223,19 @@ impl RequestRoute {
         })
     }
 
-    fn take_place(&self) -> Result<Place, RequestError> {
-        let places_max = self.session.services.config.request_queue_max;
-        let before = self.in_flight.fetch_add(1, Ordering::AcqRel);
-        let place = Place(Arc::clone(&self.in_flight));
-        if before >= places_max {
-            let reason = format!("{before} requests to this trigger are waiting already");
+    /// Takes a place for a request with a body of that length; the bodies of all that wait are in memory, here or in the
+    /// worker.
+    fn take_place(&self, body_bytes: usize) -> Result<Place, RequestError> {
+        let config = &self.session.services.config;
+        let requests_before = self.in_flight.requests.fetch_add(1, Ordering::AcqRel);
+        let bytes_before = self.in_flight.body_bytes.fetch_add(body_bytes, Ordering::AcqRel);
+        let place = Place {
+            in_flight: Arc::clone(&self.in_flight),
+            body_bytes,
+        };
+        let too_long = bytes_before > 0 && bytes_before + body_bytes > config.request_queue_bytes_max;
+        if too_long || requests_before >= config.request_queue_max {
+            let reason = format!("{requests_before} requests to this trigger are waiting already");
             return Err(RequestError::Busy {
                 reason,
                 retry_after: RETRY_AFTER,

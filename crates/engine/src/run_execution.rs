@@ -1,10 +1,10 @@
 //! One attempt of a data-write or scheduled run: handed over, awaited, committed (engine.md 3.1, 0.11).
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidemill_ingest::TriggerProgress;
+use tidemill_ingest::{Lsn, TriggerProgress};
 use tidemill_worker_proto::{Failure, LogLevel, Work};
 use tokio::sync::oneshot;
 
@@ -12,6 +12,9 @@ use crate::effects;
 use crate::pending_runs::{Completion, RunEnd};
 use crate::plugin_logs::LogText;
 use crate::worker_session::{Session, Stopped};
+
+/// How long to wait before a run is offered again to a worker that is about to end.
+const ENDING_WORKER_DELAY: Duration = Duration::from_millis(5);
 
 /// What is to be run; the same for every attempt.
 #[derive(Clone)]
@@ -65,8 +68,8 @@ impl From<Stopped> for RunError {
 /// What a successful attempt has committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Committed {
-    /// Its writes and the progress of the trigger.
-    WithProgress,
+    /// Its writes and the progress of the trigger, up to this position.
+    WithProgress(Lsn),
     /// Nothing: it wrote nothing, and its progress is still to be recorded.
     Nothing,
 }
@@ -77,10 +80,13 @@ pub(crate) async fn attempt(
     request: &RunRequest,
     progress: impl FnOnce() -> TriggerProgress,
 ) -> Result<Committed, RunError> {
+    let mut is_announced = false;
     let (started, end) = loop {
         session.ready().await?;
         let started = Instant::now();
-        session.log.push(LogLevel::Info, request.start_row.clone());
+        if !std::mem::replace(&mut is_announced, true) {
+            session.log.push(LogLevel::Info, request.start_row.clone());
+        }
         let (waiting, end) = oneshot::channel();
         let RunRequest {
             run_id, work, blob, ..
@@ -91,8 +97,9 @@ pub(crate) async fn attempt(
         {
             break (started, end.await.map_err(|_| RunError::Stopped)?);
         }
-        // The worker ended a moment ago and its state does not say so yet.
-        tokio::task::yield_now().await;
+        // The worker is at its end and its state does not say so yet: it has closed its connection, and that the
+        // process is gone too may take seconds.
+        tokio::time::sleep(ENDING_WORKER_DELAY).await;
     };
     let (writes, blob) = match end {
         RunEnd::Returned { writes, blob, .. } => (writes, blob),
@@ -104,10 +111,11 @@ pub(crate) async fn attempt(
     let committed = if lines.is_empty() {
         Committed::Nothing
     } else {
-        effects::commit(&session.services.ingest, lines, progress())
+        let progress = progress();
+        effects::commit(&session.services.ingest, lines, progress)
             .await
             .map_err(RunError::WriteBack)?;
-        Committed::WithProgress
+        Committed::WithProgress(progress.cursor)
     };
     session
         .log

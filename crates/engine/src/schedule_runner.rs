@@ -1,7 +1,7 @@
 //! Scheduled triggers: `every:` and `cron:` (engine.md 0.15, 1.3, 1.4, 5.4).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -19,6 +19,8 @@ use crate::worker_session::Session;
 
 /// The wall clock is looked at this often, since it may be set while a timer runs.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// Skipped instants are reported at most this often: a plugin that is always too slow has better use for its log.
+const REPORT_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Runs the plugin at the instants of its schedule until `stop`, until there is no further instant or until its
 /// database is gone.
@@ -28,6 +30,7 @@ pub(crate) async fn run(session: &Arc<Session>, stop: &CancellationToken) -> Run
     };
     let concurrency = session.concurrency();
     let mut in_flight = FuturesUnordered::new();
+    let mut skipped = SkippedInstants::default();
     let mut due = schedule.first_after(Utc::now());
 
     let exit = loop {
@@ -51,14 +54,14 @@ pub(crate) async fn run(session: &Arc<Session>, stop: &CancellationToken) -> Run
                     break RunnerExit::Disable(reason);
                 }
                 if all_busy {
-                    due = skip_what_passed_meanwhile(session, &schedule, at);
+                    due = skip_what_passed_meanwhile(session, &schedule, at, &mut skipped);
                 }
             }
             () = sleep_until(at), if !all_busy => {
                 if !database_exists(session) {
                     break RunnerExit::Ended;
                 }
-                let scheduled = latest_that_is_due(session, &schedule, at);
+                let scheduled = latest_that_is_due(session, &schedule, at, &mut skipped);
                 in_flight.push(run_one(session, scheduled));
                 due = schedule.next_after(scheduled, scheduled).map(|next| next.at);
             }
@@ -76,32 +79,53 @@ fn skip_what_passed_meanwhile(
     session: &Session,
     schedule: &Schedule,
     due: DateTime<Utc>,
+    skipped: &mut SkippedInstants,
 ) -> Option<DateTime<Utc>> {
     let now = Utc::now();
     if due > now {
         return Some(due);
     }
     let next = schedule.next_after(due, now)?;
-    report_skipped(session, next.skipped + 1);
+    skipped.add(session, next.skipped + 1);
     Some(next.at)
 }
 
 /// The instant to run for when the timer for `due` has fired: `due` itself, unless the timer came so late that others
 /// have passed too. Then only the latest one is run.
-fn latest_that_is_due(session: &Session, schedule: &Schedule, due: DateTime<Utc>) -> DateTime<Utc> {
+fn latest_that_is_due(
+    session: &Session,
+    schedule: &Schedule,
+    due: DateTime<Utc>,
+    skipped: &mut SkippedInstants,
+) -> DateTime<Utc> {
     let now = Utc::now();
-    let skipped = schedule.next_after(due, now).map_or(0, |next| next.skipped);
-    if skipped == 0 {
+    let passed = schedule.next_after(due, now).map_or(0, |next| next.skipped);
+    if passed == 0 {
         return due;
     }
-    report_skipped(session, skipped);
+    skipped.add(session, passed);
     schedule.last_until(now).map_or(due, |latest| latest.max(due))
 }
 
-fn report_skipped(session: &Session, skipped: u64) {
-    session.log.warn(format!(
-        "{skipped} scheduled instants have passed and are skipped"
-    ));
+/// Counts instants that were not run, and reports them in the trigger's log.
+#[derive(Default)]
+struct SkippedInstants {
+    unreported: u64,
+    reported: Option<Instant>,
+}
+
+impl SkippedInstants {
+    fn add(&mut self, session: &Session, count: u64) {
+        self.unreported += count;
+        if self.reported.is_some_and(|at| at.elapsed() < REPORT_INTERVAL) {
+            return;
+        }
+        let count = std::mem::take(&mut self.unreported);
+        self.reported = Some(Instant::now());
+        session
+            .log
+            .warn(format!("{count} scheduled instants have passed and are skipped"));
+    }
 }
 
 async fn run_one(session: &Arc<Session>, scheduled: DateTime<Utc>) -> RunOutcome {

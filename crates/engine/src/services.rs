@@ -1,10 +1,13 @@
 //! What every trigger's task needs of the rest of the server.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tidemill_catalog::Catalog;
-use tidemill_ingest::Ingest;
+use tidemill_ingest::{Ingest, TriggerKey};
 use tidemill_query::QueryEngine;
+use tokio::sync::Semaphore;
 
 use crate::EngineConfig;
 use crate::global_cache::GlobalCache;
@@ -21,6 +24,10 @@ pub(crate) struct Services {
     pub(crate) launcher: Arc<dyn Launcher>,
     pub(crate) files: PluginFiles,
     pub(crate) global_cache: Arc<GlobalCache>,
+    /// How far data-write triggers that were stopped had read. The log may learn of it only later.
+    pub(crate) positions: Mutex<HashMap<TriggerKey, u64>>,
+    /// The places for worker processes that are being started.
+    pub(crate) starts: Arc<Semaphore>,
 }
 
 impl Services {

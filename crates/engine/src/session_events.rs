@@ -9,17 +9,16 @@ use tidemill_worker::{ExitReason, OutputStream, WorkerEvents};
 use tidemill_worker_proto::{Failure, FromWorker, LogLevel, ToWorker};
 use tokio::sync::Notify;
 
-use crate::plugin_calls::{PluginQuery, answer_query, write_now};
+use crate::plugin_calls::{PluginQuery, RunningQueries, write_now};
 use crate::plugin_logs::LogText;
-use crate::server_log::ServerLog;
 use crate::worker_session::Session;
 
 /// The events of one worker process of a session.
 pub(crate) struct SessionEvents {
     session: Arc<Session>,
     loaded: Notify,
+    queries: Arc<RunningQueries>,
     last_load_failure: Mutex<Option<String>>,
-    server_log: ServerLog,
 }
 
 impl SessionEvents {
@@ -27,8 +26,8 @@ impl SessionEvents {
         Self {
             session,
             loaded: Notify::new(),
+            queries: Arc::default(),
             last_load_failure: Mutex::new(None),
-            server_log: ServerLog::new(Instant::now()),
         }
     }
 
@@ -54,7 +53,8 @@ impl SessionEvents {
     }
 
     fn log(&self, level: LogLevel, text: String) {
-        self.server_log
+        self.session
+            .server_log
             .log(&self.session.definition, level, &text, Instant::now());
         self.session.log.push(level, LogText::bounded(text));
     }
@@ -83,8 +83,9 @@ impl WorkerEvents for SessionEvents {
                     params,
                 };
                 let query_engine = Arc::clone(&self.session.services.query);
-                tokio::spawn(async move { answer_query(&query_engine, worker.as_ref(), query).await });
+                self.queries.begin(query_engine, worker, query);
             }
+            FromWorker::AbandonQuery { call } => self.queries.abandon(call),
             FromWorker::Write {
                 call,
                 database,

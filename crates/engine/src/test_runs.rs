@@ -10,7 +10,7 @@ use parking_lot::Mutex as BlockingMutex;
 use tidemill_lineproto::{ParseOptions, Precision, parse};
 use tidemill_triggers::CronSchedule;
 use tidemill_worker_proto::{EntryPoint, Load, RequestHead, Work};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::captured_writes;
 use crate::effects;
@@ -27,7 +27,7 @@ use crate::test_worker::{TestRun, TestWorker};
 
 const CACHE_NAME_DEFAULT: &str = "_shared_test";
 const CACHE_TTL_DEFAULT: Duration = Duration::from_mins(30);
-/// Processes kept for their caches; beyond it the one that was not used for longest goes.
+/// Processes kept for their caches; beyond it the one that was not used for longest goes. As many runs go on at once.
 const WORKERS_MAX: usize = 4;
 /// Every second: what `test schedule_plugin` assumes.
 const SCHEDULE_DEFAULT: &str = "* * * * * *";
@@ -43,6 +43,7 @@ struct TestBench {
 pub(crate) struct TestRuns {
     services: Arc<Services>,
     benches: BlockingMutex<HashMap<String, Arc<TestBench>>>,
+    running: Semaphore,
 }
 
 /// What the three kinds of dry run have in common.
@@ -58,6 +59,7 @@ impl TestRuns {
         Self {
             services,
             benches: BlockingMutex::default(),
+            running: Semaphore::new(WORKERS_MAX),
         }
     }
 
@@ -243,6 +245,12 @@ impl TestRuns {
 
         let bench = self.bench(cache_name.as_deref().unwrap_or(CACHE_NAME_DEFAULT));
         let mut place = bench.worker.lock().await;
+        // After the lock, so that those who wait for one bench do not keep others from theirs.
+        let _running = self
+            .running
+            .acquire()
+            .await
+            .map_err(|_| EngineError::ShuttingDown)?;
         // Taken out while it runs: if the client leaves, the process ends with this future.
         let mut worker = match place.take() {
             Some(worker) => worker,

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::global_cache::GlobalCache;
 use crate::launcher::{LaunchError, WorkerHandle};
 use crate::pending_runs::RunEnd;
-use crate::plugin_calls::{PluginQuery, answer_query};
+use crate::plugin_calls::{PluginQuery, RunningQueries};
 use crate::plugin_logs::{LogText, level_name};
 use crate::services::Services;
 
@@ -52,6 +52,7 @@ struct TestEvents {
     cache: Arc<GlobalCache>,
     /// Set right after the start; nothing that needs an answer comes before the plugin is loaded.
     worker: OnceLock<std::sync::Weak<dyn WorkerHandle>>,
+    queries: Arc<RunningQueries>,
     current: Mutex<Current>,
 }
 
@@ -88,8 +89,9 @@ impl WorkerEvents for TestEvents {
                     params,
                 };
                 let query_engine = Arc::clone(&self.services.query);
-                tokio::spawn(async move { answer_query(&query_engine, worker.as_ref(), query).await });
+                self.queries.begin(query_engine, worker, query);
             }
+            FromWorker::AbandonQuery { call } => self.queries.abandon(call),
             FromWorker::Write { call, database, .. } => {
                 let mut current = self.current.lock();
                 let database = database.unwrap_or_else(|| current.database.clone());
@@ -178,6 +180,7 @@ impl TestWorker {
             services,
             cache,
             worker: OnceLock::new(),
+            queries: Arc::default(),
             current: Mutex::new(Current::default()),
         });
         let handle = launcher.launch("test", Arc::clone(&events) as _).await?;

@@ -73,10 +73,21 @@ impl RunningTrigger {
         self.task.is_finished()
     }
 
-    /// Stops the trigger: at most two grace periods, whatever the plugin does.
-    pub(crate) async fn stop(self) {
+    /// Tells it to stop, without waiting.
+    pub(crate) fn begin_stop(&self) {
         self.stop.cancel();
-        if let Err(error) = self.task.await {
+    }
+
+    /// Whether it was told to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Stops the trigger: at most two grace periods, whatever the plugin does. May be given up and called again; once it
+    /// has returned, there is nothing left to call it on.
+    pub(crate) async fn stop(&mut self) {
+        self.begin_stop();
+        if let Err(error) = (&mut self.task).await {
             tracing::error!(trigger = self.definition.trigger_name, %error, "the task of a trigger has failed");
         }
     }

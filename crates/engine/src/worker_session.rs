@@ -13,18 +13,25 @@ use parking_lot::Mutex;
 use tidemill_ingest::{TriggerKey, TriggerProgress};
 use tidemill_triggers::{Backoff, PluginType, RetryPolicy, TriggerDefinition};
 use tidemill_worker_proto::{EntryPoint, Load, Outcome, RunId, ToWorker, Work};
-use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::launcher::{LaunchError, WorkerHandle};
 use crate::pending_runs::{Completion, PendingRuns, RunEnd};
 use crate::plugin_files::ResolvedPlugin;
 use crate::plugin_logs::TriggerLog;
+use crate::server_log::ServerLog;
 use crate::services::Services;
 use crate::session_events::SessionEvents;
 
 /// How often deadlines are looked at while runs are in flight.
 const DEADLINE_TICK_MAX: Duration = Duration::from_secs(1);
+/// How often the memory of a process is looked at while no run is in flight.
+const MEMORY_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a stopping session looks whether its last runs have ended.
+const IDLE_TICK: Duration = Duration::from_millis(5);
+/// How long a worker that is being started may keep others waiting for their turn.
+const START_TURN_MAX: Duration = Duration::from_secs(5);
 /// When clients are told to come back while there is no Python.
 const PYTHON_RETRY_AFTER: Duration = Duration::from_secs(30);
 
@@ -60,6 +67,7 @@ pub(crate) struct Session {
     pub(crate) key: TriggerKey,
     pub(crate) definition: Arc<TriggerDefinition>,
     pub(crate) log: TriggerLog,
+    pub(crate) server_log: ServerLog,
     slot: Mutex<Slot>,
     state: watch::Sender<WorkerState>,
     /// Whether the supervisor looks at deadlines by itself; if not, a new run wakes it.
@@ -94,6 +102,7 @@ impl Session {
             key,
             definition,
             log,
+            server_log: ServerLog::new(Instant::now()),
             slot: Mutex::new(slot),
             state: watch::Sender::new(WorkerState::Starting),
             watches_deadlines: AtomicBool::new(false),
@@ -136,12 +145,7 @@ impl Session {
         }
     }
 
-    /// Makes the next attempt to start a worker at once.
-    pub(crate) fn retry_now(&self) {
-        self.retry_now.notify_one();
-    }
-
-    /// The same, where there is no worker now.
+    /// Makes the next attempt to start a worker at once, where there is none now.
     pub(crate) fn retry_if_down(&self) {
         if matches!(*self.state.borrow(), WorkerState::Down { .. }) {
             self.retry_now.notify_one();
@@ -300,11 +304,12 @@ impl Session {
 
     /// The life of one worker process.
     async fn live(self: &Arc<Self>, stop: &CancellationToken) -> LifeEnd {
-        let plugin = match self
-            .services
-            .resolve_plugin(&self.definition.plugin_filename)
-            .await
-        {
+        let resolve = self.services.resolve_plugin(&self.definition.plugin_filename);
+        let resolved = tokio::select! {
+            () = stop.cancelled() => return LifeEnd::Stopped,
+            resolved = resolve => resolved,
+        };
+        let plugin = match resolved {
             Ok(plugin) => plugin,
             Err(error) => return LifeEnd::Lost(format!("Plugin error: {error}")),
         };
@@ -313,9 +318,14 @@ impl Session {
             self.definition.database_name, self.definition.trigger_name
         );
         let events = Arc::new(SessionEvents::new(Arc::clone(self)));
-        let launched = tokio::select! {
+        let launch = async {
+            let turn = self.wait_for_turn().await;
+            let launcher = &self.services.launcher;
+            (turn, launcher.launch(&label, Arc::clone(&events) as _).await)
+        };
+        let (turn, launched) = tokio::select! {
             () = stop.cancelled() => return LifeEnd::Stopped,
-            launched = self.services.launcher.launch(&label, Arc::clone(&events) as _) => launched,
+            launched = launch => launched,
         };
         let worker = match launched {
             Ok(worker) => worker,
@@ -327,14 +337,20 @@ impl Session {
         // From here on the process is ended by this function, whichever way it goes.
         self.slot.lock().worker = Some(Arc::clone(&worker));
         let grace = self.services.config.stop_grace;
+        let until_killed = async {
+            tokio::select! {
+                reason = self.load_and_watch(&plugin, &events, worker.as_ref(), turn) => reason,
+                reason = self.watch_memory(worker.as_ref()) => reason,
+            }
+        };
         let end = tokio::select! {
             biased;
             () = stop.cancelled() => {
-                worker.stop(grace).await;
+                self.end_worker(worker.as_ref(), grace).await;
                 LifeEnd::Stopped
             }
             reason = worker.wait() => LifeEnd::Lost(format!("the plugin's process {reason}")),
-            reason = self.load_and_watch(&plugin, &events, worker.as_ref()) => {
+            reason = until_killed => {
                 self.slot.lock().ended_because = Some(reason.clone());
                 worker.kill().await;
                 LifeEnd::Lost(reason)
@@ -344,12 +360,71 @@ impl Session {
         end
     }
 
+    /// Looks at the memory of a process now and then, for what it does beside its runs. Returns when it must be killed.
+    async fn watch_memory(&self, worker: &dyn WorkerHandle) -> String {
+        loop {
+            tokio::time::sleep(MEMORY_CHECK_INTERVAL).await;
+            if let Some(reason) = self.excess_memory(worker) {
+                return reason;
+            }
+        }
+    }
+
+    /// Why the process must be killed, if it has more memory than it may.
+    fn excess_memory(&self, worker: &dyn WorkerHandle) -> Option<String> {
+        let bytes_max = self.services.config.worker_memory_bytes_max?;
+        let exceeds = worker.resident_bytes()? > bytes_max;
+        exceeds.then(|| {
+            format!(
+                "the plugin's process exceeded its memory limit of {} MiB",
+                bytes_max >> 20
+            )
+        })
+    }
+
+    /// Waits until there is a place for a worker that starts. It is given back when the answer is dropped, and at the
+    /// latest after some seconds: a plugin that takes long to load must not keep the others from running.
+    async fn wait_for_turn(&self) -> DropGuard {
+        self.services.launcher.decided().await;
+        let place = Arc::clone(&self.services.starts).acquire_owned().await;
+        let place: Option<OwnedSemaphorePermit> = place.ok();
+        let turn = CancellationToken::new();
+        let over = turn.clone();
+        tokio::spawn(async move {
+            // Either way the turn is over.
+            let _ = tokio::time::timeout(START_TURN_MAX, over.cancelled()).await;
+            drop(place);
+        });
+        turn.drop_guard()
+    }
+
+    /// Ends the process within `grace`: first an exception in what still runs, then, where that is of no avail, a kill
+    /// (engine.md 0.14).
+    async fn end_worker(&self, worker: &dyn WorkerHandle, grace: Duration) {
+        let runs = self.slot.lock().pending.cancel_all();
+        for run in runs {
+            let reason = "the trigger was stopped".to_owned();
+            let _ = worker.send(ToWorker::Cancel { run, reason }, Bytes::new());
+        }
+        let idle = async {
+            while !self.is_idle() {
+                tokio::time::sleep(IDLE_TICK).await;
+            }
+        };
+        if tokio::time::timeout(grace / 2, idle).await.is_ok() {
+            worker.stop(grace / 2).await;
+        } else {
+            worker.kill().await;
+        }
+    }
+
     /// Loads the plugin, then looks after deadlines. Returns when the process must be killed, with the reason.
     async fn load_and_watch(
         &self,
         plugin: &ResolvedPlugin,
         events: &SessionEvents,
         worker: &dyn WorkerHandle,
+        turn: DropGuard,
     ) -> String {
         let load_timeout = self.services.config.load_timeout;
         // A process that is gone is noticed by the caller.
@@ -360,6 +435,7 @@ impl Session {
                 humantime::format_duration(load_timeout)
             );
         }
+        drop(turn);
         self.state.send_replace(WorkerState::Ready);
         let run_timeout = match self.definition.spec.plugin_type() {
             PluginType::Request => self.services.config.request_timeout,
@@ -389,6 +465,9 @@ impl Session {
                 .overdue(Instant::now(), run_timeout, grace);
             if overdue.kill {
                 return reason;
+            }
+            if let Some(excess) = self.excess_memory(worker) {
+                return excess;
             }
             for run in overdue.cancel {
                 let _ = worker.send(

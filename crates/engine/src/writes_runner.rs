@@ -1,4 +1,8 @@
 //! Data-write triggers: a reader of the log that stands behind the commit (engine.md 0.11, 0.23, 5.2, 5.3; design.md 6).
+//!
+//! What a run wrote and the position behind it are one record, so after a crash no synchronous run is lost or repeated. An
+//! asynchronous run that ended before an earlier one is repeated after a crash: its record cannot name it, only the
+//! position, which is still before the earlier one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -33,6 +37,7 @@ const READ_RETRY_DELAY: Duration = Duration::from_secs(1);
 pub(crate) async fn run(session: &Arc<Session>, stop: &CancellationToken) -> RunnerExit {
     let reader = LogReader::new(session);
     let concurrency = session.concurrency();
+    let mut recorded = reader.position();
     let mut committed = session.services.ingest.committed();
     let mut in_flight = FuturesUnordered::new();
     let mut unrecorded_since: Option<Instant> = None;
@@ -64,19 +69,23 @@ pub(crate) async fn run(session: &Arc<Session>, stop: &CancellationToken) -> Run
         tokio::select! {
             () = stop.cancelled() => break RunnerExit::Stopped,
             Some(outcome) = in_flight.next(), if !in_flight.is_empty() => match outcome {
-                RunOutcome::Succeeded(Committed::WithProgress) => unrecorded_since = None,
-                RunOutcome::Succeeded(Committed::Nothing) | RunOutcome::GivenUp => {
-                    unrecorded_since.get_or_insert_with(Instant::now);
-                }
                 RunOutcome::Disable(reason) => break RunnerExit::Disable(reason),
                 RunOutcome::Stopped => break RunnerExit::Stopped,
+                outcome => {
+                    recorded = recorded.max(recorded_by(&outcome));
+                    unrecorded_since = if reader.position() > recorded {
+                        unrecorded_since.or_else(|| Some(Instant::now()))
+                    } else {
+                        None
+                    };
+                }
             },
             changed = committed.changed(), if caught_up => match changed {
                 Ok(()) => caught_up = false,
                 Err(_) => break RunnerExit::Stopped,
             },
             () = tokio::time::sleep_until(record_at.unwrap_or_else(Instant::now)), if record_at.is_some() => {
-                reader.record_progress().await;
+                recorded = recorded.max(reader.record_progress().await);
                 unrecorded_since = None;
             }
         }
@@ -85,20 +94,25 @@ pub(crate) async fn run(session: &Arc<Session>, stop: &CancellationToken) -> Run
     // What is in flight gets the grace period to end; what does not is repeated when the trigger comes back.
     let drained = async {
         while let Some(outcome) = in_flight.next().await {
-            if matches!(
-                outcome,
-                RunOutcome::Succeeded(Committed::Nothing) | RunOutcome::GivenUp
-            ) {
-                unrecorded_since.get_or_insert_with(Instant::now);
-            }
+            recorded = recorded.max(recorded_by(&outcome));
         }
     };
     let _ = tokio::time::timeout(session.services.config.stop_grace, drained).await;
     drop(in_flight);
-    if unrecorded_since.is_some() {
+    let position = reader.position();
+    session.services.positions.lock().insert(session.key, position);
+    if position > recorded {
         reader.record_progress().await;
     }
     exit
+}
+
+/// The position that a run has put on record.
+fn recorded_by(outcome: &RunOutcome) -> u64 {
+    match outcome {
+        RunOutcome::Succeeded(Committed::WithProgress(cursor)) => cursor.0,
+        _ => 0,
+    }
 }
 
 /// One run with all its attempts; the cursor passes over it unless the trigger stops first.
@@ -136,12 +150,18 @@ impl LogReader {
         let recorded = ingest.cursor(session.key).map_or(0, |lsn| lsn.0);
         // A position beyond the end is of a log that is gone; waiting for it would skip rows.
         let end = ingest.committed().borrow().0;
-        let start = created.max(recorded).min(end);
+        let left_at = session.services.positions.lock().get(&session.key).copied();
+        let start = created.max(recorded).max(left_at.unwrap_or(0)).min(end);
         Self {
             session: Arc::clone(session),
             cursor: Mutex::new(Cursor::new(start)),
             filter: Mutex::new(None),
         }
+    }
+
+    /// Everything up to here has been run.
+    fn position(&self) -> u64 {
+        self.cursor.lock().position()
     }
 
     fn progress_after(&self, ticket: RunTicket) -> TriggerProgress {
@@ -152,9 +172,9 @@ impl LogReader {
         }
     }
 
-    /// Records the position where no run's writes carry it.
-    async fn record_progress(&self) {
-        let cursor = Lsn(self.cursor.lock().position());
+    /// Records the position where no run's writes carry it. Returns it.
+    async fn record_progress(&self) -> u64 {
+        let cursor = Lsn(self.position());
         let progress = TriggerProgress {
             trigger: self.session.key,
             cursor,
@@ -166,6 +186,7 @@ impl LogReader {
                 "could not record progress"
             );
         }
+        cursor.0
     }
 
     /// Reads on until there is something to run or the end is reached.
@@ -184,6 +205,11 @@ impl LogReader {
                 continue;
             }
             let rows = encode(state, batches).await?;
+            if rows.tables.is_empty() {
+                // All of it was of tables that are gone.
+                self.cursor.lock().skip_through(next.0);
+                continue;
+            }
             let range = LogRange {
                 after,
                 through: next.0,
@@ -207,7 +233,10 @@ impl LogReader {
         let mut state = catalog.state();
         loop {
             let filter = self.filter(&state);
-            let (rows_max, bytes_max) = (services.config.run_rows_max, services.config.run_bytes_max);
+            // Runs that are in flight together share the bounds of one.
+            let share = self.session.concurrency();
+            let rows_max = (services.config.run_rows_max / share).max(1);
+            let bytes_max = (services.config.run_bytes_max / share).max(1);
             let read = services
                 .ingest
                 .read_after(after, &filter, rows_max, bytes_max)

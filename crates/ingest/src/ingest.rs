@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidemill_catalog::{Catalog, CatalogError, CatalogState, Transaction, validate_database_name};
-use tidemill_lineproto::{LineError, ParseOptions, ParsedBody, Precision, excerpt, parse};
+use tidemill_lineproto::{LineError, ParseOptions, ParsedBody, Precision, parse};
 use tidemill_store::{Store, TableBatch};
 use tidemill_wal::{Lsn, Medium, Pending, Wal, WalConfig, WalError};
 use tokio::sync::watch;
 
 use crate::progress::{Cursors, TriggerKey, TriggerProgress};
-use crate::record::{self, Commit, RecordError};
+use crate::record::{self, Commit};
+use crate::replay::{ReplayError, decode_known};
 use crate::resolve::Resolution;
 use crate::tail::{ReadBudget, TableFilter, Tail, TailRead};
 use crate::write::{DatabaseLines, NameRule, WriteError, WriteOutcome, WriteRequest};
@@ -52,7 +53,6 @@ struct Published {
     store: Arc<Store>,
     tail: Tail,
     cursors: Cursors,
-    committed: watch::Sender<Lsn>,
 }
 
 impl Published {
@@ -104,14 +104,16 @@ struct Parsed {
 }
 
 impl Parsed {
-    /// The rows that the resolution keeps, as batches of the schema in `state`, and all bad lines in order.
+    /// The rows that the resolution keeps, as batches of the schema in `state`, and the bad lines in order; an error
+    /// where there are bad ones and all must be good.
     fn accept(
-        self,
+        mut self,
         state: &CatalogState,
         resolution: &Resolution,
         accept_partial: bool,
     ) -> Result<Accepted, WriteError> {
-        let rejected = self.rejected(resolution, accept_partial)?;
+        let rejected_count = self.rejected_count(resolution);
+        let rejected = self.take_rejected(resolution, accept_partial)?;
         let rows = resolution.kept_rows();
         let batches = match state.database(&self.database) {
             Some(database) if rows > 0 => resolution.batches(database, self.body.tables)?,
@@ -122,31 +124,46 @@ impl Parsed {
             batches,
             rows,
             rejected,
+            rejected_count,
         })
     }
 
-    /// All bad lines in order; an error where there are any and all must be good.
-    fn rejected(&self, resolution: &Resolution, accept_partial: bool) -> Result<Vec<LineError>, WriteError> {
+    /// The bad lines in order; an error where there are any and all must be good.
+    fn take_rejected(
+        &mut self,
+        resolution: &Resolution,
+        accept_partial: bool,
+    ) -> Result<Vec<LineError>, WriteError> {
+        if self.rejected_count(resolution) == 0 {
+            return Ok(Vec::new());
+        }
         let text = std::str::from_utf8(&self.text)?;
-        let misfits = resolution.rejected.iter().map(|row| LineError {
-            line_number: row.line_number,
-            message: row.message.clone(),
-            original_line: excerpt(text, row.line_number),
-        });
-        let mut rejected: Vec<LineError> = self.body.errors.iter().cloned().chain(misfits).collect();
-        rejected.sort_by_key(|error| error.line_number);
-        if rejected.is_empty() || accept_partial {
+        let unparsed = std::mem::take(&mut self.body.errors);
+        let rejected = resolution.rejections.describe(text, unparsed);
+        if accept_partial {
             Ok(rejected)
         } else {
             Err(WriteError::Rejected(rejected))
         }
+    }
+
+    /// How many lines could not be parsed or do not fit the schema.
+    fn rejected_count(&self, resolution: &Resolution) -> usize {
+        self.body.rejected_count + resolution.rejections.count()
     }
 }
 
 /// Lines that fit the schema, or that need it changed first.
 enum Prepared {
     Accepted(Accepted),
-    SchemaChange(Parsed),
+    SchemaChange(NeedsSchema),
+}
+
+/// Lines that need another schema, with what they need where the catalog is still in `state`.
+struct NeedsSchema {
+    parsed: Parsed,
+    state: Arc<CatalogState>,
+    resolution: Resolution,
 }
 
 /// Rows of one database that fit the schema, and the lines that do not.
@@ -154,6 +171,7 @@ struct Accepted {
     batches: Vec<Arc<TableBatch>>,
     rows: usize,
     rejected: Vec<LineError>,
+    rejected_count: usize,
 }
 
 impl Ingest {
@@ -166,26 +184,22 @@ impl Ingest {
     ) -> Result<Self, OpenError> {
         let published = Arc::new(Published {
             store: Arc::clone(&store),
-            tail: Tail::new(config.tail_bytes_max, Lsn(0)),
+            tail: Tail::new(config.tail_bytes_max, config.wal.replay_after),
             cursors: Cursors::default(),
-            committed: watch::Sender::new(Lsn(0)),
         });
+        let state = catalog.state();
         let replaying = Arc::clone(&published);
-        let replay = move |lsn: Lsn, payload: &[u8]| -> Result<(), RecordError> {
-            replaying.commit(lsn, &Arc::new(record::decode(payload)?));
+        let replay = move |lsn: Lsn, payload: &[u8]| -> Result<(), ReplayError> {
+            replaying.commit(lsn, &Arc::new(decode_known(payload, &state)?));
             Ok(())
         };
         let publishing = Arc::clone(&published);
         let publish = move |group: &mut Vec<(Lsn, Arc<Commit>)>| {
-            let Some((newest, _)) = group.last() else { return };
-            let newest = *newest;
             for (lsn, commit) in group.drain(..) {
                 publishing.commit(lsn, &commit);
             }
-            publishing.committed.send_replace(newest);
         };
         let wal = Wal::open(medium, config.wal, replay, publish)?;
-        published.committed.send_replace(wal.durable_lsn());
         Ok(Self {
             catalog,
             store,
@@ -206,7 +220,7 @@ impl Ingest {
 
     /// The newest visible commit; changes wake triggers.
     pub fn committed(&self) -> watch::Receiver<Lsn> {
-        self.published.committed.subscribe()
+        self.wal.committed()
     }
 
     /// How far a trigger has read, as its last committed run says.
@@ -241,13 +255,16 @@ impl Ingest {
             batches,
             rows,
             rejected,
+            rejected_count,
         } = self.accept(lines, accept_partial).await?;
+        let outcome = WriteOutcome {
+            lsn: None,
+            rows,
+            rejected,
+            rejected_count,
+        };
         if rows == 0 {
-            return Ok(WriteOutcome {
-                lsn: None,
-                rows,
-                rejected,
-            });
+            return Ok(outcome);
         }
         let pending = self
             .append(Commit {
@@ -260,7 +277,7 @@ impl Ingest {
         } else {
             Some(pending.durable().await?)
         };
-        Ok(WriteOutcome { lsn, rows, rejected })
+        Ok(WriteOutcome { lsn, ..outcome })
     }
 
     /// Commits what one run of a trigger wrote together with its progress, as one record. Returns when it is durable and
@@ -273,6 +290,7 @@ impl Ingest {
         progress: TriggerProgress,
         received_ns: i64,
     ) -> Result<Option<Lsn>, (String, WriteError)> {
+        let writes = joined_by_database(writes);
         if writes.len() > 1 {
             // The schema of one database must not change for lines that another one's refusal takes back.
             for write in &writes {
@@ -380,14 +398,14 @@ impl Ingest {
         let body_bytes = lines.body.len();
         let catalog = Arc::clone(&self.catalog);
         let resolve = move || {
-            let parsed = lines.parse()?;
+            let mut parsed = lines.parse()?;
             let resolution = Resolution::new(
                 &catalog.state(),
                 catalog.limits(),
                 &parsed.database,
                 &parsed.body.tables,
             );
-            parsed.rejected(&resolution, false).map(|_| ())
+            parsed.take_rejected(&resolution, false).map(|_| ())
         };
         offload(body_bytes, resolve).await?
     }
@@ -405,7 +423,10 @@ impl Ingest {
         let commit = Arc::new(commit);
         let encoding = Arc::clone(&commit);
         let payload = offload(commit.memory_bytes(), move || record::encode(&encoding)).await?;
-        Ok(self.wal.append(payload, commit).await?)
+        match self.wal.append(payload, commit).await {
+            Err(WalError::Closed) => Err(WriteError::ShuttingDown),
+            appended => Ok(appended?),
+        }
     }
 
     /// Parses lines and takes what fits the schema. Changes the schema where the lines need it and nothing forbids it.
@@ -417,8 +438,13 @@ impl Ingest {
             let parsed = lines.parse()?;
             let state = catalog.state();
             let resolution = Resolution::new(&state, catalog.limits(), &parsed.database, &parsed.body.tables);
-            if resolution.changes_schema() {
-                Ok(Prepared::SchemaChange(parsed))
+            let is_refused = !accept_partial && parsed.rejected_count(&resolution) > 0;
+            if resolution.changes_schema() && !is_refused {
+                Ok(Prepared::SchemaChange(NeedsSchema {
+                    parsed,
+                    state,
+                    resolution,
+                }))
             } else {
                 parsed
                     .accept(&state, &resolution, accept_partial)
@@ -427,25 +453,49 @@ impl Ingest {
         };
         match offload(body_bytes, prepare).await?? {
             Prepared::Accepted(accepted) => Ok(accepted),
-            Prepared::SchemaChange(parsed) => self.change_schema(parsed, accept_partial).await,
+            Prepared::SchemaChange(lines) => self.change_schema(lines, accept_partial).await,
         }
     }
 
-    async fn change_schema(&self, parsed: Parsed, accept_partial: bool) -> Result<Accepted, WriteError> {
+    async fn change_schema(&self, lines: NeedsSchema, accept_partial: bool) -> Result<Accepted, WriteError> {
+        let NeedsSchema {
+            parsed,
+            state,
+            resolution,
+        } = lines;
         let limits = self.catalog.limits();
-        let resolve_and_apply = |transaction: &mut Transaction| {
-            // Resolved anew: another request may have changed the schema since.
-            let resolution =
-                Resolution::new(transaction.state(), limits, &parsed.database, &parsed.body.tables);
-            let whole = parsed.body.errors.is_empty() && resolution.rejected.is_empty();
-            if whole || accept_partial {
+        let apply = |transaction: &mut Transaction| {
+            // Resolved anew only where another request has changed the schema since: no other can while this goes on.
+            let resolution = if Arc::ptr_eq(transaction.state(), &state) {
+                resolution
+            } else {
+                Resolution::new(transaction.state(), limits, &parsed.database, &parsed.body.tables)
+            };
+            if accept_partial || parsed.rejected_count(&resolution) == 0 {
                 resolution.apply(transaction, &parsed.database, &parsed.body.tables)?;
             }
-            Ok(resolution)
+            // The ids of this very state: in a later one the table may be another of the same name.
+            Ok((resolution, Arc::clone(transaction.state())))
         };
-        let resolution = self.catalog.transact(resolve_and_apply).await?;
-        parsed.accept(&self.catalog.state(), &resolution, accept_partial)
+        let (resolution, state) = self.catalog.transact(apply).await?;
+        let body_bytes = parsed.text.len();
+        offload(body_bytes, move || {
+            parsed.accept(&state, &resolution, accept_partial)
+        })
+        .await?
     }
+}
+
+/// One entry a database: of two, each would be judged without the other, and the first change the schema for nothing.
+fn joined_by_database(writes: Vec<DatabaseLines>) -> Vec<DatabaseLines> {
+    let mut joined: Vec<DatabaseLines> = Vec::with_capacity(writes.len());
+    for write in writes {
+        match joined.iter_mut().find(|other| other.database == write.database) {
+            Some(other) => other.lines = [&other.lines[..], &write.lines[..]].join(&b'\n').into(),
+            None => joined.push(write),
+        }
+    }
+    joined
 }
 
 /// Runs work at once where it is small, else on the blocking pool, so that no connection waits behind a large body.

@@ -17,6 +17,8 @@
 mod ingest;
 mod progress;
 pub mod record;
+mod rejections;
+mod replay;
 mod resolve;
 mod tail;
 mod write;
@@ -24,6 +26,7 @@ mod write;
 pub use ingest::{Ingest, IngestConfig, OpenError};
 pub use progress::{TriggerKey, TriggerProgress};
 pub use record::{Commit, RecordError};
+pub use replay::ReplayError;
 pub use tail::{CommittedBatch, TableFilter, Tail, TailRead};
 pub use tidemill_wal::Lsn;
 pub use write::{DatabaseLines, NameRule, WriteError, WriteOutcome, WriteRequest};

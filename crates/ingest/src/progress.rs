@@ -31,9 +31,12 @@ pub(crate) struct Cursors {
 }
 
 impl Cursors {
-    /// Records progress; called in log order, so the newest wins.
+    /// Records progress. A cursor never goes back: of runs that go on at once, the one that began earlier may be the one
+    /// that reaches the log later.
     pub(crate) fn advance(&self, progress: TriggerProgress) {
-        self.by_trigger.write().insert(progress.trigger, progress.cursor);
+        let mut by_trigger = self.by_trigger.write();
+        let cursor = by_trigger.entry(progress.trigger).or_default();
+        *cursor = progress.cursor.max(*cursor);
     }
 
     pub(crate) fn get(&self, trigger: TriggerKey) -> Option<Lsn> {
@@ -42,5 +45,28 @@ impl Cursors {
 
     pub(crate) fn forget(&self, trigger: TriggerKey) {
         self.by_trigger.write().remove(&trigger);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_never_goes_back() {
+        let cursors = Cursors::default();
+        let trigger = TriggerKey {
+            database: DatabaseId(1),
+            trigger_id: 2,
+        };
+        for (recorded, expected) in [(5, 5), (3, 5), (9, 9)] {
+            cursors.advance(TriggerProgress {
+                trigger,
+                cursor: Lsn(recorded),
+            });
+            assert_eq!(cursors.get(trigger), Some(Lsn(expected)));
+        }
+        cursors.forget(trigger);
+        assert_eq!(cursors.get(trigger), None);
     }
 }

@@ -7,25 +7,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::compute::filter;
-use arrow::datatypes::TimestampNanosecondType;
+use arrow::compute::{cast, filter};
+use arrow::datatypes::{DataType, TimestampNanosecondType};
 use tidemill_catalog::{CatalogError, CatalogState, ColumnId, Database, Limits, Table, Transaction};
 use tidemill_lineproto::{ColumnType, ParsedTable};
 use tidemill_store::{SeriesOfRows, TableBatch};
 
-/// A row that does not fit the schema.
-#[derive(Debug)]
-pub(crate) struct RejectedRow {
-    pub(crate) line_number: usize,
-    pub(crate) message: String,
-}
+use crate::rejections::Rejections;
 
 /// What the parsed tables of one database need from the catalog, and which rows it refuses.
 #[derive(Debug)]
 pub(crate) struct Resolution {
     tables: Vec<TableResolution>,
     database_exists: bool,
-    pub(crate) rejected: Vec<RejectedRow>,
+    pub(crate) rejections: Rejections,
 }
 
 #[derive(Debug)]
@@ -41,38 +36,31 @@ impl Resolution {
     /// Holds the tables against the schema as it is in `state`.
     pub(crate) fn new(state: &CatalogState, limits: &Limits, database: &str, tables: &[ParsedTable]) -> Self {
         let database = state.database(database);
-        let mut table_budget =
-            limits
-                .tables_per_database_max
-                .saturating_sub(database.map_or(0, |database| {
-                    database.tables().filter(|table| table.deleted.is_none()).count()
-                }));
-        let mut rejected = Vec::new();
+        let find = |parsed: &ParsedTable| database.and_then(|database| database.table(&parsed.name));
+        // Counting takes its time, and most requests make no table.
+        let makes_tables = tables.iter().any(|parsed| find(parsed).is_none());
+        let mut table_count = if makes_tables {
+            database.map_or(0, live_tables)
+        } else {
+            0
+        };
+        let mut rejections = Rejections::default();
         let tables = tables
             .iter()
             .map(|parsed| {
-                let table = database.and_then(|database| database.table(&parsed.name));
-                if table.is_none() && table_budget == 0 {
-                    let limit = limits.tables_per_database_max;
-                    let message = CatalogError::TooManyTables {
-                        existing: limit,
-                        limit,
-                    }
-                    .to_string();
-                    return reject_table(parsed, &message, &mut rejected);
+                let table = find(parsed);
+                if let Some(message) = refusal_of_table(table, table_count, limits) {
+                    return reject_table(parsed, &message, &mut rejections);
                 }
-                let resolution = resolve_table(table, limits.columns_per_table_max, parsed, &mut rejected);
-                if table.is_none() && resolution.kept_rows > 0 {
-                    table_budget -= 1;
-                }
+                let resolution = resolve_table(table, limits.columns_max(), parsed, &mut rejections);
+                table_count += usize::from(table.is_none() && resolution.kept_rows > 0);
                 resolution
             })
             .collect();
-        rejected.sort_by_key(|row| row.line_number);
         Self {
             tables,
             database_exists: database.is_some(),
-            rejected,
+            rejections,
         }
     }
 
@@ -141,11 +129,31 @@ impl Resolution {
     }
 }
 
-fn reject_table(parsed: &ParsedTable, message: &str, rejected: &mut Vec<RejectedRow>) -> TableResolution {
-    rejected.extend(parsed.line_numbers.iter().map(|&line| RejectedRow {
-        line_number: line as usize,
-        message: message.to_owned(),
-    }));
+fn live_tables(database: &Arc<Database>) -> usize {
+    database.tables().filter(|table| table.deleted.is_none()).count()
+}
+
+/// Why no row can go into a table, whatever its columns are.
+fn refusal_of_table(table: Option<&Arc<Table>>, table_count: usize, limits: &Limits) -> Option<String> {
+    let limit = limits.tables_per_database_max;
+    match table {
+        // Found under the name that the deletion gave it: what is written there would be answered and never seen again.
+        Some(table) if table.deleted.is_some() => Some(format!(
+            "cannot write to soft-deleted table '{}' - it is marked for deletion",
+            table.name
+        )),
+        None if table_count >= limit => {
+            let existing = table_count;
+            Some(CatalogError::TooManyTables { existing, limit }.to_string())
+        }
+        _ => None,
+    }
+}
+
+fn reject_table(parsed: &ParsedTable, message: &str, rejections: &mut Rejections) -> TableResolution {
+    for &line_number in &parsed.line_numbers {
+        rejections.add(line_number, || message.to_owned());
+    }
     TableResolution {
         keep: None,
         kept_rows: 0,
@@ -158,7 +166,7 @@ fn resolve_table(
     table: Option<&Arc<Table>>,
     columns_max: usize,
     parsed: &ParsedTable,
-    rejected: &mut Vec<RejectedRow>,
+    rejections: &mut Rejections,
 ) -> TableResolution {
     let existing = |name: &str| {
         table
@@ -187,7 +195,8 @@ fn resolve_table(
         names.sort_unstable();
         fits &= names.windows(2).all(|pair| pair[0] != pair[1]);
     }
-    fits &= existing_count + new_columns.len() <= columns_max;
+    // A table may have more columns than a limit that was lowered later; only new ones are refused.
+    fits &= new_columns.is_empty() || existing_count + new_columns.len() <= columns_max;
     if fits {
         return TableResolution {
             keep: None,
@@ -219,18 +228,13 @@ fn resolve_table(
                 None => new_in_row.push((&column.name, column.column_type)),
             }
         }
-        if refusal.is_none() && existing_count + accepted_new.len() + new_in_row.len() > columns_max {
+        let column_count = existing_count + accepted_new.len() + new_in_row.len();
+        if refusal.is_none() && !new_in_row.is_empty() && column_count > columns_max {
             refusal = Some(CatalogError::TooManyColumns { limit: columns_max });
         }
         keep.push(refusal.is_none());
         match refusal {
-            Some(refusal) => {
-                let line_number = parsed.line_numbers[row] as usize;
-                rejected.push(RejectedRow {
-                    line_number,
-                    message: refusal.to_string(),
-                });
-            }
+            Some(refusal) => rejections.add(parsed.line_numbers[row], || refusal.to_string()),
             None => {
                 for (name, column_type) in new_in_row {
                     type_of_new.insert(name, column_type);
@@ -259,7 +263,7 @@ fn table_batch(
     for parsed_column in &parsed.columns {
         let array = match &resolution.keep {
             None => Arc::clone(&parsed_column.array),
-            Some(keep) => filter(&parsed_column.array, keep).expect("mask and column have one length"),
+            Some(keep) => kept_values(&parsed_column.array, keep),
         };
         if array.null_count() == array.len() {
             continue;
@@ -300,7 +304,7 @@ fn table_batch(
     };
     let tag_columns: Vec<(ColumnId, &ArrayRef)> = columns
         .iter()
-        .filter(|(_, array)| matches!(array.data_type(), arrow::datatypes::DataType::Dictionary(_, _)))
+        .filter(|(_, array)| matches!(array.data_type(), DataType::Dictionary(_, _)))
         .map(|(id, array)| (*id, array))
         .collect();
     let series = SeriesOfRows::compute(&tag_columns, tag_set_of_row, &first_rows);
@@ -314,6 +318,18 @@ fn table_batch(
         time_max,
         series,
     })
+}
+
+/// The values of the kept rows. A dictionary is made anew: a value that only rejected rows have must not stay behind.
+fn kept_values(array: &ArrayRef, keep: &BooleanArray) -> ArrayRef {
+    let kept = filter(array, keep).expect("mask and column have one length");
+    match kept.data_type() {
+        DataType::Dictionary(_, values) => {
+            let texts = cast(&kept, values).expect("a dictionary can be written out");
+            cast(&texts, kept.data_type()).expect("texts make a dictionary")
+        }
+        _ => kept,
+    }
 }
 
 /// The tag sets of the kept rows, numbered anew without gaps, and the first row of each.

@@ -42,8 +42,11 @@ pub struct WriteOutcome {
     pub lsn: Option<Lsn>,
     /// Rows written.
     pub rows: usize,
-    /// Bad lines, by line number; empty unless `accept_partial`.
+    /// Bad lines, by line number; at most [`ERRORS_MAX`](tidemill_lineproto::ERRORS_MAX), and none unless
+    /// `accept_partial`.
     pub rejected: Vec<LineError>,
+    /// How many lines were bad, described in `rejected` or not.
+    pub rejected_count: usize,
 }
 
 /// A write of which nothing was carried out.
@@ -59,7 +62,8 @@ pub enum WriteError {
     /// The body is not UTF-8.
     #[error("body content is not valid utf8: {0}")]
     NotUtf8(#[from] std::str::Utf8Error),
-    /// A line is bad and the request is all or nothing. Never empty; by line number.
+    /// A line is bad and the request is all or nothing. Never empty; by line number, at most
+    /// [`ERRORS_MAX`](tidemill_lineproto::ERRORS_MAX).
     #[error("line protocol parse failed: {}", .0.first().map_or("", |error| error.message.as_str()))]
     Rejected(Vec<LineError>),
     /// The catalog refused the schema change or failed.

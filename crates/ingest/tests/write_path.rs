@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
@@ -12,54 +13,74 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tidemill_catalog::{Catalog, DatabaseId, Limits, TableId};
 use tidemill_ingest::{
-    DatabaseLines, Ingest, IngestConfig, Lsn, NameRule, TableFilter, TriggerKey, TriggerProgress, WriteError,
-    WriteOutcome, WriteRequest,
+    DatabaseLines, Ingest, IngestConfig, Lsn, NameRule, OpenError, TableFilter, TriggerKey, TriggerProgress,
+    WriteError, WriteOutcome, WriteRequest,
 };
-use tidemill_lineproto::Precision;
+use tidemill_lineproto::{ERRORS_MAX, Precision};
 use tidemill_store::{Store, StoreConfig};
 use tidemill_wal::{FileMedium, WalConfig};
 
 const RECEIVED_NS: i64 = 1_000;
 
+/// What a start needs.
+#[derive(Clone)]
+struct Settings {
+    limits: Limits,
+    tail_bytes_max: usize,
+    replay_after: Lsn,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            tail_bytes_max: 1 << 20,
+            replay_after: Lsn(0),
+        }
+    }
+}
+
 struct Fixture {
     objects: Arc<InMemory>,
     folder: tempfile::TempDir,
-    limits: Limits,
     ingest: Arc<Ingest>,
 }
 
 impl Fixture {
     async fn new() -> Self {
-        Self::with(Limits::default(), 1 << 20).await
+        Self::with(Settings::default()).await
     }
 
-    async fn with(limits: Limits, tail_bytes_max: usize) -> Self {
+    async fn with(settings: Settings) -> Self {
         let objects = Arc::new(InMemory::new());
         let folder = tempfile::tempdir().unwrap();
-        let ingest = open(
-            Arc::clone(&objects),
-            folder.path().into(),
-            limits.clone(),
-            tail_bytes_max,
-        )
-        .await;
+        let ingest = open(Arc::clone(&objects), folder.path(), settings).await.unwrap();
         Self {
             objects,
             folder,
-            limits,
             ingest,
         }
     }
 
-    async fn reopen(&mut self) {
-        self.ingest.shutdown().await;
-        self.ingest = open(
-            Arc::clone(&self.objects),
-            self.folder.path().into(),
-            self.limits.clone(),
-            1 << 20,
-        )
-        .await;
+    /// Ends the write path and starts it again on what it left.
+    async fn reopen(self) -> Self {
+        self.reopen_with(Settings::default()).await
+    }
+
+    async fn reopen_with(self, settings: Settings) -> Self {
+        let Self {
+            objects,
+            folder,
+            ingest,
+        } = self;
+        ingest.shutdown().await;
+        drop(ingest);
+        let ingest = open(Arc::clone(&objects), folder.path(), settings).await.unwrap();
+        Self {
+            objects,
+            folder,
+            ingest,
+        }
     }
 
     async fn write(
@@ -68,16 +89,7 @@ impl Fixture {
         body: &str,
         accept_partial: bool,
     ) -> Result<WriteOutcome, WriteError> {
-        let request = WriteRequest {
-            database: database.into(),
-            body: body.to_owned().into(),
-            precision: Precision::Nanosecond,
-            accept_partial,
-            no_sync: false,
-            received_ns: RECEIVED_NS,
-            name_rule: NameRule::Strict,
-        };
-        self.ingest.write(request).await
+        self.ingest.write(request(database, body, accept_partial)).await
     }
 
     fn table(&self, database: &str, table: &str) -> Option<TableId> {
@@ -123,30 +135,36 @@ impl Fixture {
     }
 }
 
-async fn open(
-    objects: Arc<InMemory>,
-    folder: std::path::PathBuf,
-    limits: Limits,
-    tail_bytes_max: usize,
-) -> Arc<Ingest> {
-    let catalog = Catalog::open(objects as Arc<dyn ObjectStore>, "node", limits)
+fn request(database: &str, body: &str, accept_partial: bool) -> WriteRequest {
+    WriteRequest {
+        database: database.into(),
+        body: body.to_owned().into(),
+        precision: Precision::Nanosecond,
+        accept_partial,
+        no_sync: false,
+        received_ns: RECEIVED_NS,
+        name_rule: NameRule::Strict,
+    }
+}
+
+async fn open(objects: Arc<InMemory>, folder: &Path, settings: Settings) -> Result<Arc<Ingest>, OpenError> {
+    let catalog = Catalog::open(objects as Arc<dyn ObjectStore>, "node", settings.limits)
         .await
         .unwrap();
     let config = IngestConfig {
-        wal: WalConfig::default(),
-        tail_bytes_max,
+        wal: WalConfig {
+            replay_after: settings.replay_after,
+            ..WalConfig::default()
+        },
+        tail_bytes_max: settings.tail_bytes_max,
     };
+    let folder = folder.to_owned();
     let open = move || {
         let medium = Box::new(FileMedium::open(folder).unwrap());
-        Ingest::open(
-            medium,
-            config,
-            Arc::new(catalog),
-            Arc::new(Store::new(StoreConfig::default())),
-        )
-        .unwrap()
+        let store = Arc::new(Store::new(StoreConfig::default()));
+        Ingest::open(medium, config, Arc::new(catalog), store).map(Arc::new)
     };
-    Arc::new(tokio::task::spawn_blocking(open).await.unwrap())
+    tokio::task::spawn_blocking(open).await.unwrap()
 }
 
 fn render(array: &dyn Array, row: usize) -> String {
@@ -169,6 +187,11 @@ fn render(array: &dyn Array, row: usize) -> String {
             .to_string(),
         other => panic!("unexpected column of {other}"),
     }
+}
+
+/// 1970 in the type that the catalog has for times.
+fn epoch<T: Default>() -> T {
+    T::default()
 }
 
 const MIXED: &str = "\
@@ -195,7 +218,7 @@ async fn rows_survive_a_restart_as_they_were() {
     let expected = normalise(cpu.iter().map(|row| (*row).to_owned()).collect());
     assert_eq!(normalise(fixture.rows("db", "cpu")), expected);
     assert_eq!(fixture.rows("db", "disk"), ["path=/ free=10i time=1000"]);
-    fixture.reopen().await;
+    fixture = fixture.reopen().await;
     assert_eq!(normalise(fixture.rows("db", "cpu")), expected);
     assert_eq!(fixture.rows("db", "disk"), ["path=/ free=10i time=1000"]);
     assert_eq!(
@@ -276,13 +299,50 @@ async fn the_first_accepted_line_fixes_a_type() {
 }
 
 #[tokio::test]
+async fn writers_that_want_another_schema_at_once_agree_on_one() {
+    let fixture = Fixture::new().await;
+    // Each resolves against the empty catalog; the first to get its change through decides what `v` is.
+    let writers: Vec<_> = (0..10)
+        .map(|writer| {
+            let value = if writer % 2 == 0 { "1i" } else { "1.5" };
+            let request = request("db", &format!("m f{writer}=t,v={value} {writer}"), false);
+            let ingest = Arc::clone(&fixture.ingest);
+            tokio::spawn(async move { ingest.write(request).await })
+        })
+        .collect();
+    let mut written = Vec::new();
+    for (writer, task) in writers.into_iter().enumerate() {
+        match task.await.unwrap() {
+            Ok(_) => written.push(writer),
+            Err(error) => assert!(matches!(error, WriteError::Rejected(_)), "{error}"),
+        }
+    }
+    assert_eq!(written.len(), 5, "{written:?}");
+    let fixture = fixture.reopen().await;
+    let mut fields: Vec<String> = written
+        .iter()
+        .map(|writer| format!("f{writer}:boolean"))
+        .collect();
+    fields.extend(["time:time".to_owned(), fixture.columns("db", "m")[1].clone()]);
+    fields.sort();
+    let mut columns = fixture.columns("db", "m");
+    columns.sort();
+    assert_eq!(columns, fields);
+    assert_eq!(fixture.rows("db", "m").len(), 5);
+}
+
+#[tokio::test]
 async fn limits_refuse_lines_and_keep_the_rest() {
     let limits = Limits {
         columns_per_table_max: 2,
         tables_per_database_max: 1,
         ..Limits::default()
     };
-    let fixture = Fixture::with(limits, 1 << 20).await;
+    let fixture = Fixture::with(Settings {
+        limits,
+        ..Settings::default()
+    })
+    .await;
     let outcome = fixture
         .write("db", "m a=1 1\nm b=1,c=2 2\nm b=1 3\nother x=1 4", true)
         .await
@@ -303,14 +363,145 @@ async fn limits_refuse_lines_and_keep_the_rest() {
         "{}",
         messages[1].1
     );
-    assert_eq!(fixture.columns("db", "m"), ["a:float", "time:time", "b:float"]);
+    assert_eq!(fixture.columns("db", "m"), ["a:float", "b:float", "time:time"]);
+}
+
+#[tokio::test]
+async fn a_limit_that_was_lowered_refuses_only_new_columns() {
+    let fixture = Fixture::new().await;
+    fixture.write("db", "m a=1,b=1,c=1 1", false).await.unwrap();
+    let limits = Limits {
+        columns_per_table_max: 2,
+        ..Limits::default()
+    };
+    let settings = Settings {
+        limits,
+        ..Settings::default()
+    };
+    let fixture = fixture.reopen_with(settings).await;
+    let outcome = fixture
+        .write("db", "m a=2,b=2,c=2 2\nm d=3 3\nm c=4 4", true)
+        .await
+        .unwrap();
+    let lines: Vec<usize> = outcome.rejected.iter().map(|line| line.line_number).collect();
+    assert_eq!((outcome.rows, lines), (2, vec![2]));
+}
+
+#[tokio::test]
+async fn a_deleted_table_takes_no_rows_under_its_new_name() {
+    let fixture = Fixture::new().await;
+    fixture.write("db", "m a=1 1", false).await.unwrap();
+    let delete = fixture
+        .ingest
+        .catalog()
+        .transact(|transaction| transaction.soft_delete_table("db", "m", epoch(), None));
+    delete.await.unwrap();
+    let error = fixture
+        .write("db", "m-19700101T000000 a=2 2", false)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "line protocol parse failed: cannot write to soft-deleted table 'm-19700101T000000' - it is marked for \
+         deletion"
+    );
+    fixture.write("db", "m a=3 3", false).await.unwrap();
+    assert_eq!(fixture.rows("db", "m"), ["a=3.0 time=3"]);
+}
+
+#[tokio::test]
+async fn very_many_rejected_lines_are_counted_and_the_first_described() {
+    let fixture = Fixture::new().await;
+    fixture.write("db", "m,host=a v=1 1", false).await.unwrap();
+    let bad_count = 5 * ERRORS_MAX;
+    let mut body = "m,host=b v=\"text\" 2\n".repeat(bad_count);
+    body.push_str("m,host=c v=2 3\nnonsense");
+    let outcome = fixture.write("db", &body, true).await.unwrap();
+    assert_eq!((outcome.rows, outcome.rejected_count), (1, bad_count + 1));
+    assert_eq!(outcome.rejected.len(), ERRORS_MAX);
+    let last = outcome.rejected.last().unwrap();
+    assert_eq!(
+        (last.line_number, last.original_line.as_str()),
+        (ERRORS_MAX, "m,host=b v=\"text\" 2")
+    );
+}
+
+#[tokio::test]
+async fn a_rejected_line_leaves_no_tag_value() {
+    let fixture = Fixture::new().await;
+    fixture
+        .write(
+            "db",
+            "m,host=a v=1 1\nm,host=b v=\"x\" 2\nm v=2 3\nm,host=c v=3 4",
+            true,
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        fixture.rows("db", "m"),
+        ["host=a v=1.0 time=1", "v=2.0 time=3", "host=c v=3.0 time=4"]
+    );
+    let table = fixture.table("db", "m").unwrap();
+    let snapshot = fixture.ingest.store().scan(table);
+    let (_, tags) = &snapshot.batches[0].columns[0];
+    let values = tags.as_dictionary::<Int32Type>().values().as_string::<i32>();
+    assert_eq!(values.iter().flatten().collect::<Vec<_>>(), ["a", "c"]);
+}
+
+#[tokio::test]
+async fn a_log_that_is_newer_than_the_catalog_is_refused() {
+    let fixture = Fixture::new().await;
+    let catalog_before = fixture.objects.fork();
+    fixture.write("db", "m a=1 1", false).await.unwrap();
+    let catalog_without_b = fixture.objects.fork();
+    fixture.write("db", "m b=1 2", false).await.unwrap();
+    let Fixture { folder, ingest, .. } = fixture;
+    ingest.shutdown().await;
+    drop(ingest);
+    for (catalog, record) in [(catalog_before, 1), (catalog_without_b, 2)] {
+        let opened = open(Arc::new(catalog), folder.path(), Settings::default()).await;
+        assert_eq!(
+            opened.err().unwrap().to_string(),
+            format!(
+                "cannot replay record {record}: its rows of table 0 do not fit the catalog, which is older than the \
+                 log: restore the one that belongs to it"
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn rows_of_a_removed_table_do_not_come_back() {
+    let fixture = Fixture::new().await;
+    fixture.write("db", "m a=1 1\nother a=1 1", false).await.unwrap();
+    let table = fixture.table("db", "m").unwrap();
+    let catalog = fixture.ingest.catalog();
+    catalog
+        .transact(|transaction| transaction.remove_table(table))
+        .await
+        .unwrap();
+    let fixture = fixture.reopen().await;
+    assert_eq!(fixture.ingest.store().scan(table).row_count, 0);
+    assert_eq!(fixture.rows("db", "other"), ["a=1.0 time=1"]);
+}
+
+#[tokio::test]
+async fn a_write_that_comes_too_late_says_that_the_server_stops() {
+    let fixture = Fixture::new().await;
+    fixture.ingest.shutdown().await;
+    let error = fixture.write("db", "m a=1 1", false).await.unwrap_err();
+    assert!(matches!(error, WriteError::ShuttingDown), "{error}");
 }
 
 #[tokio::test]
 async fn readers_find_the_same_in_the_tail_and_in_the_log() {
     // A tail of one byte keeps only the newest commit, so all but the last read go to the log.
     for tail_bytes_max in [1 << 20, 1] {
-        let fixture = Fixture::with(Limits::default(), tail_bytes_max).await;
+        let settings = Settings {
+            tail_bytes_max,
+            ..Settings::default()
+        };
+        let fixture = Fixture::with(settings).await;
         for row in 1..=20 {
             fixture
                 .write(
@@ -347,6 +538,35 @@ async fn readers_find_the_same_in_the_tail_and_in_the_log() {
             .unwrap();
         assert!(read.batches.is_empty() && read.next == cursor);
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_lags_behind_the_replay_skips_nothing() {
+    let fixture = Fixture::new().await;
+    for row in 1..=3 {
+        fixture
+            .write("db", &format!("m v={row} {row}"), false)
+            .await
+            .unwrap();
+    }
+    let settings = Settings {
+        replay_after: Lsn(2),
+        ..Settings::default()
+    };
+    let fixture = fixture.reopen_with(settings).await;
+    assert_eq!(fixture.rows("db", "m"), ["v=3.0 time=3"]);
+    let filter = TableFilter::One(fixture.table("db", "m").unwrap());
+    let read = fixture
+        .ingest
+        .read_after(Lsn(0), &filter, 10, 1 << 20)
+        .await
+        .unwrap();
+    let times: Vec<i64> = read
+        .batches
+        .iter()
+        .map(|committed| committed.batch.time_min)
+        .collect();
+    assert_eq!((times, read.next), (vec![1, 2, 3], Lsn(3)));
 }
 
 #[tokio::test]
@@ -395,10 +615,22 @@ async fn a_run_commits_its_rows_and_its_cursor_together() {
             .starts_with("line protocol parse failed: invalid column type"),
         "{error}"
     );
+    let at_odds = vec![lines("third", "x v=1 1"), lines("third", "x v=\"text\" 2")];
+    let progress = TriggerProgress {
+        trigger,
+        cursor: Lsn(2),
+    };
+    let (database, _) = fixture
+        .ingest
+        .commit_run(at_odds, progress, RECEIVED_NS)
+        .await
+        .unwrap_err();
+    assert_eq!(database, "third");
+    assert!(fixture.ingest.catalog().state().database("third").is_none());
     for _ in 0..2 {
         assert_eq!(fixture.ingest.cursor(trigger), Some(Lsn(1)));
         assert_eq!(fixture.rows("db", "derived"), ["v=2.0 time=1"]);
         assert_eq!(fixture.rows("elsewhere", "copy"), ["v=2.0 time=1"]);
-        fixture.reopen().await;
+        fixture = fixture.reopen().await;
     }
 }

@@ -7,7 +7,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::{FutureExt, Stream};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::error::QueryError;
 
@@ -22,12 +22,19 @@ pub struct QueryOutput {
     pub batches: BatchStream,
 }
 
-/// A task that ends when it is no longer wanted.
-pub(crate) struct QueryTask(JoinHandle<()>);
+/// A query at work: ends when it is no longer wanted.
+pub(crate) struct QueryTask(JoinHandle<Result<(), QueryError>>);
 
 impl QueryTask {
-    pub(crate) fn new(task: JoinHandle<()>) -> Self {
+    pub(crate) fn new(task: JoinHandle<Result<(), QueryError>>) -> Self {
         Self(task)
+    }
+
+    /// Waits for its end.
+    ///
+    /// Errors: what the query failed with.
+    pub(crate) async fn outcome(mut self) -> Result<(), QueryError> {
+        outcome((&mut self.0).await)
     }
 }
 
@@ -40,12 +47,12 @@ impl Drop for QueryTask {
 /// What a query's task sends, as a stream that owns the task.
 pub(crate) struct TaskBatches {
     task: QueryTask,
-    batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
+    batches: mpsc::Receiver<RecordBatch>,
     finished: bool,
 }
 
 impl TaskBatches {
-    pub(crate) fn new(task: QueryTask, batches: mpsc::Receiver<Result<RecordBatch, QueryError>>) -> Self {
+    pub(crate) fn new(task: QueryTask, batches: mpsc::Receiver<RecordBatch>) -> Self {
         Self {
             task,
             batches,
@@ -62,21 +69,24 @@ impl Stream for TaskBatches {
             return Poll::Ready(None);
         }
         if let Some(batch) = ready!(self.batches.poll_recv(context)) {
-            self.finished = batch.is_err();
-            return Poll::Ready(Some(batch));
+            return Poll::Ready(Some(Ok(batch)));
         }
-        // The channel also closes when the task dies; half an answer must not look like a whole one.
+        // The channel also closes when the query fails; half an answer must not look like a whole one.
         let ended = ready!(self.task.0.poll_unpin(context));
         self.finished = true;
-        Poll::Ready(ended.err().map(|failure| Err(task_failure(&failure))))
+        Poll::Ready(outcome(ended).err().map(Err))
     }
 }
 
-/// The error for a task that did not run to its end.
-pub(crate) fn task_failure(failure: &tokio::task::JoinError) -> QueryError {
-    if failure.is_panic() {
-        QueryError::execution("the query failed unexpectedly; the server's log has the details")
-    } else {
-        QueryError::execution("the query was stopped because the server shuts down")
+/// How a task ended, those that did not run to their end included.
+fn outcome(ended: Result<Result<(), QueryError>, JoinError>) -> Result<(), QueryError> {
+    match ended {
+        Ok(outcome) => outcome,
+        Err(failure) if failure.is_panic() => Err(QueryError::execution(
+            "the query failed unexpectedly; the server's log has the details",
+        )),
+        Err(_) => Err(QueryError::execution(
+            "the query was stopped because the server shuts down",
+        )),
     }
 }

@@ -16,8 +16,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::answer::{QueryOutput, QueryTask, TaskBatches, task_failure};
+use crate::answer::{QueryOutput, QueryTask, TaskBatches};
 use crate::catalog_tables::CatalogTables;
+use crate::complexity::STACK_BYTES;
 use crate::error::QueryError;
 use crate::namespace::Namespace;
 use crate::outgoing::Outgoing;
@@ -28,6 +29,8 @@ use crate::system::SystemTables;
 
 /// Batches that are computed ahead of the caller. More would only hold memory.
 const BATCHES_AHEAD: usize = 2;
+/// Stands for a time limit that is too long for the clock.
+const TIMEOUT_MAX: Duration = Duration::from_hours(24 * 365);
 
 /// Answers SQL over the catalog, the store and the system tables.
 ///
@@ -59,6 +62,7 @@ impl QueryEngine {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.threads.max(1))
             .thread_name("query")
+            .thread_stack_size(STACK_BYTES)
             .enable_all()
             .build()
             .expect("the operating system gives threads at start");
@@ -82,7 +86,8 @@ impl QueryEngine {
     /// # Errors
     /// Everything that can be known before rows are computed; what fails later is an item of the stream.
     pub async fn sql(&self, database: &str, sql: &str, params: Params) -> Result<QueryOutput, QueryError> {
-        let deadline = Instant::now() + self.timeout;
+        let now = Instant::now();
+        let deadline = now.checked_add(self.timeout).unwrap_or(now + TIMEOUT_MAX);
         let catalog = self.catalog.state();
         let database = catalog
             .database(database)
@@ -109,18 +114,14 @@ impl QueryEngine {
             .runtime
             .as_ref()
             .expect("the runtime lives as long as the engine");
-        let mut task = runtime.spawn(query.run(answer_planned, batch_sender));
-        let abort = AbortUnlessKept(Some(task.abort_handle()));
-
+        let task = QueryTask::new(runtime.spawn(query.run(answer_planned, batch_sender)));
         match planned.await {
             Ok(schema) => {
-                let schema = schema?;
-                abort.keep();
-                let batches = Box::pin(TaskBatches::new(QueryTask::new(task), batches));
+                let batches = Box::pin(TaskBatches::new(task, batches));
                 Ok(QueryOutput { schema, batches })
             }
-            Err(_) => Err(match (&mut task).await {
-                Err(failure) => task_failure(&failure),
+            Err(_) => Err(match task.outcome().await {
+                Err(error) => error,
                 Ok(()) => QueryError::execution("the query ended without an answer"),
             }),
         }
@@ -136,23 +137,6 @@ impl Drop for QueryEngine {
     }
 }
 
-/// Stops the task if the caller goes away before there is a stream to own it.
-struct AbortUnlessKept(Option<tokio::task::AbortHandle>);
-
-impl AbortUnlessKept {
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for AbortUnlessKept {
-    fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
-        }
-    }
-}
-
 /// One query at work.
 struct Query {
     session: SessionState,
@@ -163,40 +147,41 @@ struct Query {
 }
 
 impl Query {
+    /// Computes the answer and hands it on; both must be done by the deadline, so that a reader who stops reading does
+    /// not hold memory for ever. Batches go to `batches`; an error is what the task ends with.
     async fn run(
         self,
-        answer_planned: oneshot::Sender<Result<SchemaRef, QueryError>>,
-        batches: mpsc::Sender<Result<RecordBatch, QueryError>>,
-    ) {
-        let started = match tokio::time::timeout_at(self.deadline, self.start()).await {
-            Ok(started) => started.map_err(QueryError::from_planning),
-            Err(_) => Err(QueryError::DeadlineExceeded(self.timeout)),
-        };
-        let mut rows = match started {
-            Ok(rows) => rows,
-            Err(error) => {
-                // A caller that has gone away needs no error.
-                let _ = answer_planned.send(Err(error));
-                return;
-            }
-        };
+        answer_planned: oneshot::Sender<SchemaRef>,
+        batches: mpsc::Sender<RecordBatch>,
+    ) -> Result<(), QueryError> {
+        let started = self.in_time(self.start()).await?;
+        let mut rows = started.map_err(QueryError::from_planning)?;
         let outgoing = Outgoing::new(&rows.schema());
-        if answer_planned.send(Ok(Arc::clone(outgoing.schema()))).is_err() {
-            return;
+        if answer_planned.send(Arc::clone(outgoing.schema())).is_err() {
+            return Ok(());
         }
-        loop {
-            let batch = match tokio::time::timeout_at(self.deadline, rows.next()).await {
-                Ok(None) => return,
-                Ok(Some(batch)) => batch
-                    .and_then(|batch| Ok(outgoing.prepare(batch)?))
-                    .map_err(QueryError::from_execution),
-                Err(_) => Err(QueryError::DeadlineExceeded(self.timeout)),
-            };
-            let failed = batch.is_err();
-            if batches.send(batch).await.is_err() || failed {
-                return;
+        while let Some(batch) = self.in_time(rows.next()).await? {
+            let batch = batch
+                .and_then(|batch| Ok(outgoing.prepare(batch)?))
+                .map_err(QueryError::from_execution)?;
+            if self.in_time(batches.send(batch)).await?.is_err() {
+                // Nobody waits for the rest.
+                return Ok(());
             }
         }
+        Ok(())
+    }
+
+    /// What `work` gives, unless the deadline comes first.
+    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, QueryError> {
+        let late = || QueryError::DeadlineExceeded(self.timeout);
+        // Work that is always ready would never let the timer have its say.
+        if Instant::now() >= self.deadline {
+            return Err(late());
+        }
+        tokio::time::timeout_at(self.deadline, work)
+            .await
+            .map_err(|_| late())
     }
 
     async fn start(&self) -> Result<SendableRecordBatchStream, DataFusionError> {

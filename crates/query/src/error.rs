@@ -25,11 +25,8 @@ pub enum QueryErrorKind {
 #[non_exhaustive]
 pub enum QueryError {
     /// There is no database of this name, or it has been deleted.
-    #[error("query error: database not found: {0}")]
+    #[error("database not found: {0}")]
     DatabaseNotFound(String),
-    /// The `params` of a request are not an object of scalars.
-    #[error("serde json error: {0}")]
-    Params(String),
     /// The query ran longer than [`QueryConfig::timeout`](crate::QueryConfig::timeout). Its work has been stopped.
     #[error("Execution error: the query was stopped at its time limit of {} s", .0.as_secs_f64())]
     DeadlineExceeded(Duration),
@@ -48,7 +45,6 @@ impl QueryError {
     pub fn kind(&self) -> QueryErrorKind {
         match self {
             Self::DatabaseNotFound(_) => QueryErrorKind::DatabaseNotFound,
-            Self::Params(_) => QueryErrorKind::Invalid,
             Self::DeadlineExceeded(_) => QueryErrorKind::Execution,
             Self::Failed { kind, .. } => *kind,
         }

@@ -14,9 +14,11 @@
 #![deny(unsafe_code)]
 
 mod answer;
+mod bounded_functions;
 mod buffer_part;
 mod buffer_scan;
 mod catalog_tables;
+mod complexity;
 mod deduplicate;
 mod engine;
 mod error;
@@ -41,6 +43,6 @@ mod yield_after_joins;
 pub use answer::{BatchStream, QueryOutput};
 pub use engine::QueryEngine;
 pub use error::{QueryError, QueryErrorKind};
-pub use params::{ParamValue, Params, params_from_json};
+pub use params::{ParamValue, Params};
 pub use session::QueryConfig;
 pub use system::SystemTables;

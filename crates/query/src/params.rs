@@ -8,9 +8,8 @@ use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::scalar::ScalarValue;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use crate::error::QueryError;
-
-/// Parameter values by name, without the `$`. Names that the statement does not use are ignored.
+/// Parameter values by name, without the `$`. Names that the statement does not use are ignored. From JSON they are an
+/// object of scalars.
 pub type Params = BTreeMap<String, ParamValue>;
 
 /// One value; it enters the plan as a literal of the type named here, so DataFusion's usual coercions apply.
@@ -98,17 +97,6 @@ impl Visitor<'_> for ScalarVisitor {
     }
 }
 
-/// The `params` member of a request body that has been parsed already; `null` is no parameters.
-///
-/// Errors: [`QueryError::Params`] when it is not an object of scalars. A server that parses the body into a type
-/// with a [`Params`] member gets the same text with its line and column.
-pub fn params_from_json(value: &serde_json::Value) -> Result<Params, QueryError> {
-    match value {
-        serde_json::Value::Null => Ok(Params::new()),
-        value => Params::deserialize(value).map_err(|error| QueryError::Params(error.to_string())),
-    }
-}
-
 /// The parameters as DataFusion takes them.
 pub(crate) fn to_datafusion(params: &Params) -> ParamValues {
     let values = params
@@ -120,16 +108,13 @@ pub(crate) fn to_datafusion(params: &Params) -> ParamValues {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
     fn json_scalars_keep_their_kind() {
-        let params = params_from_json(&json!({
-            "s": "a", "i": -3, "u": u64::MAX, "f": 1.5, "whole": 2.0, "b": true, "n": null
-        }))
-        .unwrap();
+        let json =
+            r#"{"s": "a", "i": -3, "u": 18446744073709551615, "f": 1.5, "whole": 2.0, "b": true, "n": null}"#;
+        let params: Params = serde_json::from_str(json).unwrap();
         let expected = [
             ("b", ParamValue::Boolean(true)),
             ("f", ParamValue::Float(1.5)),
@@ -146,25 +131,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_object_of_scalars_is_refused() {
-        let text = |value| params_from_json(&value).unwrap_err().to_string();
+    fn what_is_not_an_object_of_scalars_is_refused_with_its_place() {
+        let text = |json| serde_json::from_str::<Params>(json).unwrap_err().to_string();
         assert_eq!(
-            text(json!([1])),
-            "serde json error: invalid type: sequence, expected a map"
-        );
-        assert_eq!(
-            text(json!({"a": [1]})),
-            "serde json error: invalid type: sequence, expected a string, number, boolean or null"
-        );
-        assert_eq!(params_from_json(&json!(null)).unwrap(), Params::new());
-    }
-
-    #[test]
-    fn a_body_parsed_with_its_params_names_the_place() {
-        let error = serde_json::from_str::<Params>("[1]").unwrap_err();
-        assert_eq!(
-            error.to_string(),
+            text("[1]"),
             "invalid type: sequence, expected a map at line 1 column 0"
+        );
+        assert_eq!(
+            text(r#"{"a": [1]}"#),
+            "invalid type: sequence, expected a string, number, boolean or null at line 1 column 7"
         );
     }
 }

@@ -15,6 +15,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{FunctionRegistry, TaskContext};
 use datafusion::prelude::SessionConfig;
 
+use crate::bounded_functions;
 use crate::functions;
 use crate::grouped_tags::GroupByTagNumbers;
 use crate::namespace::{Namespace, SQL_CATALOG, USER_SCHEMA};
@@ -86,6 +87,7 @@ impl SessionTemplate {
             .with_physical_optimizer_rule(Arc::new(YieldAfterJoins))
             .build();
         state.register_udf(Arc::new(functions::to_timestamp()))?;
+        bounded_functions::bound(&mut state)?;
         Ok(Self { state })
     }
 

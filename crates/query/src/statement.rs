@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
 
+use crate::complexity;
 use crate::params::{ParamValue, Params};
 
 /// How deep expressions and sub-queries may be nested.
@@ -23,13 +24,15 @@ const RECURSION_LIMIT: usize = 50;
 
 /// Parses `sql`, which must hold exactly one statement.
 ///
-/// Errors: `SQL` for a syntax error, `Plan` for an empty text or an unusable parameter in table position,
+/// Errors: `SQL` for a syntax error, `Plan` for an empty or too complex text or an unusable parameter in table position,
 /// `NotImplemented` for several statements.
 pub(crate) fn parse(sql: &str, params: &Params) -> Result<Statement, DataFusionError> {
+    complexity::check_length(sql)?;
     let dialect = GenericDialect {};
     let mut tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()
         .map_err(ParserError::from)?;
+    complexity::check_tokens(&tokens)?;
     let table_parameters = mark_table_parameters(&mut tokens);
 
     let mut statements = DFParserBuilder::new(tokens)
@@ -43,6 +46,7 @@ pub(crate) fn parse(sql: &str, params: &Params) -> Result<Statement, DataFusionE
     let Some(mut statement) = statements.pop_front() else {
         return plan_err!("No SQL statements were provided in the query string");
     };
+    complexity::check_statement(&statement)?;
     if copies(&statement) {
         return plan_err!("DML not supported: COPY");
     }

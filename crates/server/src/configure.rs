@@ -1,4 +1,4 @@
-//! `/api/v3/configure/database` and `/api/v3/configure/table` (`spec/database.md` 1.11).
+//! `/api/v3/configure/database`, its `/retention_period`, and `/api/v3/configure/table` (`spec/database.md` 1.11).
 
 use std::sync::Arc;
 
@@ -22,6 +22,17 @@ struct CreateDatabase {
     db: String,
     #[serde(default, deserialize_with = "duration_ns")]
     retention_period: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SetRetentionPeriod {
+    db: String,
+    duration: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct OfDatabase {
+    db: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -126,7 +137,7 @@ pub(crate) async fn create_database(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let request: CreateDatabase = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    let request: CreateDatabase = state.bodies.read_json(&headers, request_body).await?;
     let create = |transaction: &mut Transaction| {
         validate_database_name(&request.db, Strictness::Strict)?;
         transaction.create_database(&request.db, request.retention_period)
@@ -140,11 +151,41 @@ pub(crate) async fn update_database(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let request: CreateDatabase = body::read_json(&headers, request_body, state.request_bytes_max).await?;
-    let update =
-        |transaction: &mut Transaction| transaction.set_retention(&request.db, request.retention_period);
-    state.catalog.transact(update).await?;
+    let request: CreateDatabase = state.bodies.read_json(&headers, request_body).await?;
+    update_retention(&state, &request.db, request.retention_period).await?;
     Ok(StatusCode::OK)
+}
+
+pub(crate) async fn set_retention_period(
+    State(state): State<Arc<AppState>>,
+    uri: Uri,
+) -> Result<StatusCode, ApiError> {
+    let request: SetRetentionPeriod = body::parse_query(uri.query().unwrap_or_default())?;
+    let invalid =
+        |reason: String| ApiError::bad_request(format!("Cannot parse the given human time: {reason}"));
+    let duration =
+        humantime::parse_duration(&request.duration).map_err(|error| invalid(error.to_string()))?;
+    let retention_ns =
+        u64::try_from(duration.as_nanos()).map_err(|_| invalid("duration is too long".to_owned()))?;
+    update_retention(&state, &request.db, Some(retention_ns)).await
+}
+
+pub(crate) async fn clear_retention_period(
+    State(state): State<Arc<AppState>>,
+    uri: Uri,
+) -> Result<StatusCode, ApiError> {
+    let request: OfDatabase = body::parse_query(uri.query().unwrap_or_default())?;
+    update_retention(&state, &request.db, None).await
+}
+
+async fn update_retention(
+    state: &AppState,
+    database: &str,
+    retention_ns: Option<u64>,
+) -> Result<StatusCode, ApiError> {
+    let update = |transaction: &mut Transaction| transaction.set_retention(database, retention_ns);
+    state.catalog.transact(update).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(crate) async fn list_databases(
@@ -177,8 +218,10 @@ pub(crate) async fn delete_database(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let request: DeleteDatabase =
-        body::read_query_or_json(uri.query(), &headers, request_body, state.request_bytes_max).await?;
+    let request: DeleteDatabase = state
+        .bodies
+        .read_query_or_json(uri.query(), &headers, request_body)
+        .await?;
     let now = Utc::now();
     let hard_delete_at = request.hard_delete_at.at(now)?;
     let delete =
@@ -192,7 +235,7 @@ pub(crate) async fn create_table(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let request: CreateTable = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    let request: CreateTable = state.bodies.read_json(&headers, request_body).await?;
     let tags = request.tags.into_iter().map(|name| (name, ColumnType::Tag));
     let fields = request
         .fields
@@ -222,8 +265,10 @@ pub(crate) async fn delete_table(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let request: DeleteTable =
-        body::read_query_or_json(uri.query(), &headers, request_body, state.request_bytes_max).await?;
+    let request: DeleteTable = state
+        .bodies
+        .read_query_or_json(uri.query(), &headers, request_body)
+        .await?;
     let now = Utc::now();
     let hard_delete_at = request.hard_delete_at.at(now)?;
     let delete = |transaction: &mut Transaction| {

@@ -1,6 +1,8 @@
 //! The one place where errors become answers: every one is JSON `{"error": "…"}` with the known text inside
 //! (`spec/database.md` 0.17, 1.12).
 
+use std::fmt::Display;
+
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
@@ -53,6 +55,11 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// A failure of the server's own.
+    pub(crate) fn internal(error: impl Display) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+
     pub(crate) fn unavailable(message: impl Into<String>, retry_after_s: u32) -> Self {
         Self {
             retry_after_s: Some(retry_after_s),
@@ -102,14 +109,18 @@ impl IntoResponse for ApiError {
         if let Some(data) = self.data {
             body["data"] = data;
         }
-        let mut response = (self.status, body.to_string()).into_response();
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(seconds) = self.retry_after_s {
-            headers.insert(RETRY_AFTER, seconds.into());
-        }
-        response
+        json_response(self.status, body, self.retry_after_s)
     }
+}
+
+fn json_response(status: StatusCode, body: Value, retry_after_s: Option<u32>) -> Response {
+    let mut response = (status, body.to_string()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(seconds) = retry_after_s {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 impl From<WriteError> for ApiError {
@@ -168,11 +179,59 @@ impl From<EngineError> for ApiError {
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         let status = match error.kind() {
-            QueryErrorKind::DatabaseNotFound => StatusCode::NOT_FOUND,
+            QueryErrorKind::DatabaseNotFound => {
+                return Self::new(StatusCode::NOT_FOUND, format!("query error: {error}"));
+            }
             QueryErrorKind::Invalid => StatusCode::BAD_REQUEST,
             QueryErrorKind::NotImplemented => StatusCode::METHOD_NOT_ALLOWED,
             QueryErrorKind::Exhausted | QueryErrorKind::Execution => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())
+    }
+}
+
+/// An error in the form of the v2 interface: `{"code":"…","message":"…"}` (`spec/database.md` 1.7).
+#[derive(Debug)]
+pub(crate) struct V2Error(ApiError);
+
+impl From<ApiError> for V2Error {
+    fn from(error: ApiError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<WriteError> for V2Error {
+    fn from(error: WriteError) -> Self {
+        let message = match &error {
+            WriteError::Empty | WriteError::Rejected(_) => format!("write buffer error: {error}"),
+            _ => error.to_string(),
+        };
+        Self(ApiError {
+            message,
+            data: None,
+            ..error.into()
+        })
+    }
+}
+
+impl IntoResponse for V2Error {
+    fn into_response(self) -> Response {
+        let ApiError {
+            status,
+            message,
+            retry_after_s,
+            ..
+        } = self.0;
+        let code = match status {
+            StatusCode::UNAUTHORIZED => "unauthorized",
+            StatusCode::FORBIDDEN => "forbidden",
+            StatusCode::NOT_FOUND => "not found",
+            StatusCode::PAYLOAD_TOO_LARGE => "request too large",
+            StatusCode::UNPROCESSABLE_ENTITY => "unprocessable entity",
+            StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+            status if status.is_client_error() => "invalid",
+            _ => "internal error",
+        };
+        json_response(status, json!({ "code": code, "message": message }), retry_after_s)
     }
 }

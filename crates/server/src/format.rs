@@ -1,27 +1,22 @@
-//! Result formats: which one a client wants, and how batches become bytes (`spec/database.md` 1.8).
+//! Result formats: which one a client wants, and answers in it (`spec/database.md` 1.8).
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray};
-use arrow::csv;
-use arrow::datatypes::{Field, Schema, SchemaRef};
-use arrow::error::ArrowError;
-use arrow::json::{ArrayWriter, LineDelimitedWriter};
-use arrow::util::pretty::pretty_format_batches;
+use arrow::datatypes::{Field, Schema};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::Value;
 use tidemill_query::{BatchStream, QueryError, QueryOutput};
 
+use crate::encoder::{EncodeError, Encoder};
 use crate::error::ApiError;
+use crate::pretty;
 
 /// How a result is written. The order of the variants is the order in the error text for an unknown one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -47,22 +42,22 @@ impl Format {
 
     fn from_accept(value: &HeaderValue) -> Result<Self, ApiError> {
         let text = String::from_utf8_lossy(value.as_bytes());
-        let invalid = || ApiError::bad_request(format!("invalid mime type ({text})"));
-        let mut media_types = text
+        let media_types: Vec<&str> = text
             .split(',')
-            .map(|part| part.split(';').next().unwrap_or_default().trim());
-        match text.trim() {
-            "application/vnd.apache.parquet" => Ok(Self::Parquet),
-            "text/csv" => Ok(Self::Csv),
-            "text/plain" => Ok(Self::Pretty),
-            "application/json" => Ok(Self::Json),
-            "application/jsonl" => Ok(Self::JsonLines),
+            .map(|part| part.split(';').next().unwrap_or_default().trim())
+            .collect();
+        match media_types[..] {
+            ["application/vnd.apache.parquet"] => Ok(Self::Parquet),
+            ["text/csv"] => Ok(Self::Csv),
+            ["text/plain"] => Ok(Self::Pretty),
+            ["application/jsonl"] => Ok(Self::JsonLines),
             _ if media_types
-                .any(|media_type| matches!(media_type, "*/*" | "text/html" | "application/json")) =>
+                .iter()
+                .any(|media_type| matches!(*media_type, "*/*" | "text/html" | "application/json")) =>
             {
                 Ok(Self::Json)
             }
-            _ => Err(invalid()),
+            _ => Err(ApiError::bad_request(format!("invalid mime type ({text})"))),
         }
     }
 
@@ -77,37 +72,18 @@ impl Format {
     }
 }
 
-/// Writes a result. The first batch is computed before the head is sent, so that most errors get their status; an error
-/// behind it breaks the connection, so that no client takes the answer for a whole one.
+/// Writes a result. The first rows are computed before the head is sent, so that most errors get their status; an error
+/// behind them breaks the connection, so that no client takes the answer for a whole one.
 pub(crate) async fn respond(output: QueryOutput, format: Format) -> Result<Response, ApiError> {
-    let QueryOutput { schema, mut batches } = output;
+    let QueryOutput { schema, batches } = output;
     let body = match format {
-        Format::Pretty => pretty(&collect(batches).await?)?.into(),
-        Format::Parquet => parquet(&schema, batches).await?.into(),
-        Format::Json | Format::JsonLines | Format::Csv => {
-            let mut encoder = StreamEncoder {
-                format,
-                started: false,
-            };
-            let mut head = Vec::new();
-            let mut exhausted = false;
-            // An empty batch says nothing about whether the query works.
-            while head.is_empty() && !exhausted {
-                match batches.next().await.transpose()? {
-                    Some(batch) => encoder.encode(&batch, &mut head).map_err(internal)?,
-                    None => exhausted = true,
-                }
-            }
-            if exhausted {
-                encoder.finish(&mut head);
-                Body::from(head)
-            } else {
-                streaming_body(head, batches, encoder)
-            }
-        }
+        Format::Pretty => pretty::table(batches).await?.into(),
+        Format::Json => stream_rows(batches, Encoder::json()).await?,
+        Format::JsonLines => stream_rows(batches, Encoder::json_lines()).await?,
+        Format::Csv => stream_rows(batches, Encoder::csv()).await?,
+        Format::Parquet => stream_rows(batches, Encoder::parquet(schema)?).await?,
     };
     let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::OK;
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
@@ -137,7 +113,7 @@ pub(crate) async fn respond_rows(
         arrays.push(array);
     }
     let schema = Arc::new(Schema::new(fields));
-    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).map_err(internal)?;
+    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).map_err(ApiError::internal)?;
     respond(
         QueryOutput {
             schema,
@@ -148,103 +124,59 @@ pub(crate) async fn respond_rows(
     .await
 }
 
-fn streaming_body(head: Vec<u8>, batches: BatchStream, encoder: StreamEncoder) -> Body {
+/// A body that begins with the first rows, which are computed now.
+async fn stream_rows(mut batches: BatchStream, mut encoder: Encoder) -> Result<Body, ApiError> {
+    let mut head = Vec::new();
+    // An empty batch says nothing about whether the query works.
+    while !encoder.has_started() {
+        let Some(batch) = batches.next().await.transpose()? else {
+            head.extend(encoder.finish()?);
+            return Ok(Body::from(head));
+        };
+        let bytes;
+        (encoder, bytes) = encoder.encode(batch).await?;
+        head.extend(bytes);
+    }
     let rest = stream::unfold(Some((batches, encoder)), |state| async move {
-        let (mut batches, mut encoder) = state?;
-        let mut out = Vec::new();
-        match batches.next().await {
-            Some(Ok(batch)) => match encoder.encode(&batch, &mut out) {
-                Ok(()) => Some((Ok(Bytes::from(out)), Some((batches, encoder)))),
-                Err(error) => Some((Err(BrokenAnswer::Encode(error)), None)),
-            },
-            Some(Err(error)) => {
+        let (mut batches, encoder) = state?;
+        match next_bytes(&mut batches, encoder).await {
+            Ok((bytes, encoder)) => Some((Ok(bytes), encoder.map(|encoder| (batches, encoder)))),
+            Err(error) => {
                 tracing::error!(%error, "query failed after the answer had begun, breaking the connection");
-                Some((Err(BrokenAnswer::Query(error)), None))
-            }
-            None => {
-                encoder.finish(&mut out);
-                Some((Ok(Bytes::from(out)), None))
+                Some((Err(error), None))
             }
         }
     });
-    Body::from_stream(stream::iter([Ok(Bytes::from(head))]).chain(rest))
+    Ok(Body::from_stream(
+        stream::iter([Ok(Bytes::from(head))]).chain(rest),
+    ))
+}
+
+/// What the next batch adds, and the encoder unless that was the end.
+async fn next_bytes(
+    batches: &mut BatchStream,
+    encoder: Encoder,
+) -> Result<(Bytes, Option<Encoder>), BrokenAnswer> {
+    match batches.next().await.transpose()? {
+        Some(batch) => {
+            let (encoder, bytes) = encoder.encode(batch).await?;
+            Ok((bytes.into(), Some(encoder)))
+        }
+        None => Ok((encoder.finish()?.into(), None)),
+    }
 }
 
 /// Why a streamed answer breaks off.
 #[derive(Debug, thiserror::Error)]
 enum BrokenAnswer {
     #[error(transparent)]
-    Query(QueryError),
+    Query(#[from] QueryError),
     #[error(transparent)]
-    Encode(ArrowError),
+    Encode(#[from] EncodeError),
 }
 
-/// Writes batches one after the other in the formats that need no end before the beginning.
-struct StreamEncoder {
-    format: Format,
-    started: bool,
-}
-
-impl StreamEncoder {
-    fn encode(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
-        if batch.num_rows() == 0 {
-            return Ok(());
-        }
-        match self.format {
-            Format::Json => {
-                let start = out.len();
-                let mut writer = ArrayWriter::new(&mut *out);
-                writer.write(batch)?;
-                writer.finish()?;
-                // Each batch comes as an array of its own: the brackets between them become commas.
-                out[start] = if self.started { b',' } else { b'[' };
-                out.pop();
-            }
-            Format::JsonLines => LineDelimitedWriter::new(&mut *out).write(batch)?,
-            Format::Csv => csv::WriterBuilder::new()
-                .with_header(!self.started)
-                .build(&mut *out)
-                .write(batch)?,
-            Format::Pretty | Format::Parquet => unreachable!("buffered formats are not streamed"),
-        }
-        self.started = true;
-        Ok(())
+impl From<EncodeError> for ApiError {
+    fn from(error: EncodeError) -> Self {
+        Self::internal(error)
     }
-
-    fn finish(&self, out: &mut Vec<u8>) {
-        if self.format == Format::Json {
-            out.extend_from_slice(if self.started { b"]" } else { b"[]" });
-        }
-    }
-}
-
-async fn collect(mut batches: BatchStream) -> Result<Vec<RecordBatch>, ApiError> {
-    let mut collected = Vec::new();
-    while let Some(batch) = batches.next().await.transpose()? {
-        if batch.num_rows() > 0 {
-            collected.push(batch);
-        }
-    }
-    Ok(collected)
-}
-
-fn pretty(batches: &[RecordBatch]) -> Result<String, ApiError> {
-    // Without a batch this is `++` twice, which is what clients know as an empty table.
-    Ok(pretty_format_batches(batches).map_err(internal)?.to_string())
-}
-
-async fn parquet(schema: &SchemaRef, mut batches: BatchStream) -> Result<Vec<u8>, ApiError> {
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .build();
-    let mut writer =
-        ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties)).map_err(internal)?;
-    while let Some(batch) = batches.next().await.transpose()? {
-        writer.write(&batch).map_err(internal)?;
-    }
-    writer.into_inner().map_err(internal)
-}
-
-fn internal(error: impl std::fmt::Display) -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }

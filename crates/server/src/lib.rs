@@ -12,15 +12,21 @@ mod access;
 mod body;
 mod config;
 mod configure;
+mod connections;
+mod encoder;
 mod error;
 mod format;
 mod health;
 mod plugin_requests;
 mod plugins;
+mod pretty;
 mod query;
 mod routes;
 mod run;
+mod stall_guard;
 mod state;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use config::{ObjectStoreKind, ServerConfig};

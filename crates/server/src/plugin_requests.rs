@@ -5,14 +5,19 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use tidemill_engine::{PluginRequest, PluginResponse, RequestError};
 
-use crate::body;
 use crate::error::ApiError;
 use crate::routes::PLUGIN_REQUEST_PREFIX;
 use crate::state::AppState;
+
+/// Headers that say how an answer is cut out of its connection. Only the server knows that; a wrong length from a plugin
+/// would let the rest of its answer pass for the next one.
+const FRAMING_HEADERS: [HeaderName; 5] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER, UPGRADE];
 
 pub(crate) async fn handle(
     State(state): State<Arc<AppState>>,
@@ -25,7 +30,7 @@ pub(crate) async fn handle(
     let request = PluginRequest {
         query_parameters: query_parameters(uri.query().unwrap_or_default()),
         headers: plugin_headers(&headers),
-        body: body::read(&headers, request_body, state.request_bytes_max).await?,
+        body: state.bodies.read(&headers, request_body).await?,
     };
     Ok(match state.engine.handle_request(path, request).await {
         Ok(answer) => response(answer),
@@ -55,13 +60,21 @@ fn plugin_headers(headers: &HeaderMap) -> Vec<(String, String)> {
 fn response(answer: PluginResponse) -> Response {
     let mut response = Response::new(Body::from(answer.body));
     match StatusCode::from_u16(answer.status) {
-        Ok(status) => *response.status_mut() = status,
-        Err(_) => return invalid_answer(&format!("status {} is not an HTTP status", answer.status)),
+        Ok(status) if !status.is_informational() => *response.status_mut() = status,
+        _ => {
+            return invalid_answer(&format!(
+                "status {} is not one that an answer can have",
+                answer.status
+            ));
+        }
     }
     for (name, value) in answer.headers {
         let Ok(header) = HeaderName::try_from(&name) else {
             return invalid_answer(&format!("'{name}' is not a header name"));
         };
+        if FRAMING_HEADERS.contains(&header) {
+            continue;
+        }
         let Ok(value) = HeaderValue::try_from(value) else {
             return invalid_answer(&format!(
                 "the value of header '{name}' has characters that a header cannot carry"
@@ -89,4 +102,55 @@ fn error_response(error: &RequestError) -> Response {
             .insert(RETRY_AFTER, retry_after.as_secs().max(1).into());
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn answered(status: u16, headers: &[(&str, &str)]) -> Response {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        response(PluginResponse {
+            status,
+            headers: headers.collect(),
+            body: Bytes::from_static(b"body"),
+        })
+    }
+
+    #[test]
+    fn a_plugin_does_not_say_where_its_answer_ends() {
+        let answer = answered(
+            201,
+            &[
+                ("Content-Length", "1"),
+                ("transfer-encoding", "chunked"),
+                ("Connection", "close"),
+                ("X-Mine", "a"),
+                ("X-Mine", "b"),
+            ],
+        );
+        assert_eq!(answer.status(), 201);
+        let shown: Vec<_> = answer.headers().iter().collect();
+        let mine = HeaderName::from_static("x-mine");
+        assert_eq!(
+            shown,
+            [
+                (&mine, &HeaderValue::from_static("a")),
+                (&mine, &HeaderValue::from_static("b"))
+            ]
+        );
+    }
+
+    #[test]
+    fn what_no_answer_can_have_is_an_error_of_the_plugin() {
+        for status in [0, 99, 100, 101, 1000] {
+            assert_eq!(answered(status, &[]).status(), 500, "{status}");
+        }
+        assert_eq!(answered(200, &[("bad name", "x")]).status(), 500);
+        assert_eq!(answered(200, &[("name", "a\nb")]).status(), 500);
+    }
 }

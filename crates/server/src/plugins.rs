@@ -54,7 +54,7 @@ pub(crate) async fn create_trigger(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let request: CreateTrigger = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    let request: CreateTrigger = state.bodies.read_json(&headers, request_body).await?;
     state.engine.create_trigger(request).await?;
     Ok(StatusCode::OK)
 }
@@ -65,8 +65,10 @@ pub(crate) async fn delete_trigger(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let request: DeleteTrigger =
-        body::read_query_or_json(uri.query(), &headers, request_body, state.request_bytes_max).await?;
+    let request: DeleteTrigger = state
+        .bodies
+        .read_query_or_json(uri.query(), &headers, request_body)
+        .await?;
     state
         .engine
         .delete_trigger(&request.db, &request.trigger_name, request.force)
@@ -103,7 +105,7 @@ pub(crate) async fn upload_file(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let request: UploadFile = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    let request: UploadFile = state.bodies.read_json(&headers, request_body).await?;
     state.engine.upload_file(request).await?;
     Ok(StatusCode::OK)
 }
@@ -114,7 +116,7 @@ pub(crate) async fn update_file(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let mut request: UpdateFile = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    let mut request: UpdateFile = state.bodies.read_json(&headers, request_body).await?;
     request.db = database_of(&uri)?.or(request.db);
     state.engine.update_file(request).await?;
     Ok(StatusCode::OK)
@@ -126,8 +128,7 @@ pub(crate) async fn replace_directory(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let mut request: ReplaceDirectory =
-        body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    let mut request: ReplaceDirectory = state.bodies.read_json(&headers, request_body).await?;
     request.db = database_of(&uri)?.or(request.db);
     state.engine.replace_directory(request).await?;
     Ok(StatusCode::OK)
@@ -147,7 +148,7 @@ pub(crate) async fn install_packages(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let request: InstallPackages = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    let request: InstallPackages = state.bodies.read_json(&headers, request_body).await?;
     state.engine.install_packages(request).await?;
     Ok(StatusCode::OK)
 }
@@ -157,8 +158,7 @@ pub(crate) async fn install_requirements(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let request: InstallRequirements =
-        body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    let request: InstallRequirements = state.bodies.read_json(&headers, request_body).await?;
     state.engine.install_requirements(request).await?;
     Ok(StatusCode::OK)
 }
@@ -168,7 +168,7 @@ pub(crate) async fn test_wal(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<Json<TestReport>, ApiError> {
-    let request: TestWal = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    let request: TestWal = state.bodies.read_json(&headers, request_body).await?;
     Ok(Json(state.engine.test_wal(request).await?))
 }
 
@@ -177,7 +177,7 @@ pub(crate) async fn test_schedule(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<Json<TestReport>, ApiError> {
-    let request: TestSchedule = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    let request: TestSchedule = state.bodies.read_json(&headers, request_body).await?;
     Ok(Json(state.engine.test_schedule(request).await?))
 }
 
@@ -186,6 +186,6 @@ pub(crate) async fn test_request(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<Json<TestReport>, ApiError> {
-    let request: TestRequest = body::read_json(&headers, request_body, state.request_bytes_max).await?;
+    let request: TestRequest = state.bodies.read_json(&headers, request_body).await?;
     Ok(Json(state.engine.test_request(request).await?))
 }

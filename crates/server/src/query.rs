@@ -7,8 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, Uri};
 use serde::Deserialize;
-use serde_json::Value;
-use tidemill_query::{Params, params_from_json};
+use tidemill_query::Params;
 
 use crate::body;
 use crate::error::ApiError;
@@ -28,7 +27,7 @@ struct PostParameters {
     db: String,
     q: String,
     format: Option<Format>,
-    params: Option<serde_json::Map<String, Value>>,
+    params: Option<Params>,
 }
 
 pub(crate) async fn get_sql(
@@ -60,7 +59,7 @@ pub(crate) async fn post_sql(
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<Response, ApiError> {
-    let bytes = body::read(&headers, request_body, state.request_bytes_max).await?;
+    let bytes = state.bodies.read(&headers, request_body).await?;
     let parameters: PostParameters = body::parse_json(&bytes)?;
     answer(
         &state,
@@ -79,14 +78,10 @@ async fn answer(
     database: &str,
     sql: &str,
     format: Option<Format>,
-    params: Option<serde_json::Map<String, Value>>,
+    params: Option<Params>,
 ) -> Result<Response, ApiError> {
     let format = Format::negotiate(format, headers)?;
-    let params = match params {
-        None => Params::new(),
-        Some(params) => params_from_json(&Value::Object(params))?,
-    };
     tracing::debug!(database, sql, "handling query_sql");
-    let output = state.query.sql(database, sql, params).await?;
+    let output = state.query.sql(database, sql, params.unwrap_or_default()).await?;
     respond(output, format).await
 }

@@ -29,6 +29,8 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         .route("/api/v1/health", get(health::health))
         .route("/ping", get(health::ping).post(health::ping))
         .route("/api/v3/write_lp", post(write::write_lp))
+        .route("/write", post(write::write_v1))
+        .route("/api/v2/write", post(write::write_v2))
         .route("/api/v3/query_sql", get(query::get_sql).post(query::post_sql))
         .route(
             "/api/v3/configure/database",
@@ -36,6 +38,10 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
                 .post(configure::create_database)
                 .put(configure::update_database)
                 .delete(configure::delete_database),
+        )
+        .route(
+            "/api/v3/configure/database/retention_period",
+            post(configure::set_retention_period).delete(configure::clear_retention_period),
         )
         .route(
             "/api/v3/configure/table",

@@ -4,9 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use axum::serve::ListenerExt;
 use http::HeaderValue;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -24,12 +23,16 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::access;
+use crate::body::BodyLimits;
 use crate::config::{ObjectStoreKind, ServerConfig};
+use crate::connections::{self, ConnectionLimits};
 use crate::routes::router;
 use crate::state::AppState;
 
 /// Recent commits kept decoded for triggers, in bytes.
 const TAIL_BYTES_MAX: usize = 64 << 20;
+/// Request bodies in memory at once, in bytes.
+const BODIES_BYTES_MAX: usize = 256 << 20;
 /// Log lines of plugins kept for each database.
 const PLUGIN_LOG_ENTRIES_MAX: usize = 10_000;
 
@@ -158,7 +161,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         ingest: Arc::clone(&ingest),
         query,
         engine: Arc::clone(&engine),
-        request_bytes_max: config.request_bytes_max,
+        bodies: BodyLimits::new(config.request_bytes_max, BODIES_BYTES_MAX),
         process_id,
         cluster_uuid,
     });
@@ -184,41 +187,19 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         "ready"
     );
 
-    serve(listener, state, config.shutdown_timeout).await?;
+    connections::serve(
+        listener,
+        router(state),
+        ConnectionLimits::of_this_process(),
+        stop_signal()?,
+        config.shutdown_timeout,
+    )
+    .await;
     info!("stopping plugins");
     engine.shutdown().await;
     info!("flushing the log");
     ingest.shutdown().await;
     info!("stopped");
-    Ok(())
-}
-
-/// Answers requests until a signal comes, then lets open connections finish for a while.
-async fn serve(
-    listener: TcpListener,
-    state: Arc<AppState>,
-    drain_timeout: Duration,
-) -> Result<(), ServeError> {
-    let stop = stop_signal()?;
-    let listener = listener.tap_io(|stream| {
-        // Answers are small and whole; waiting to fill a packet only delays them.
-        if let Err(error) = stream.set_nodelay(true) {
-            warn!(%error, "cannot set TCP_NODELAY");
-        }
-    });
-    let mut graceful = stop.clone();
-    let server = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
-        let _ = graceful.wait_for(|stop| *stop).await;
-    });
-    let mut deadline = stop;
-    let drained_late = async move {
-        let _ = deadline.wait_for(|stop| *stop).await;
-        tokio::time::sleep(drain_timeout).await;
-    };
-    tokio::select! {
-        result = server => result.map_err(|source| ServeError::System { action: "accept connections", source })?,
-        () = drained_late => warn!(timeout = ?drain_timeout, "closing connections that are still open"),
-    }
     Ok(())
 }
 

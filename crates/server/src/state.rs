@@ -10,13 +10,15 @@ use tidemill_ingest::Ingest;
 use tidemill_query::QueryEngine;
 use uuid::Uuid;
 
+use crate::body::BodyLimits;
+
 /// Everything that a route may call.
 pub(crate) struct AppState {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) query: Arc<QueryEngine>,
     pub(crate) engine: Arc<Engine>,
-    pub(crate) request_bytes_max: usize,
+    pub(crate) bodies: BodyLimits,
     pub(crate) process_id: Uuid,
     pub(crate) cluster_uuid: HeaderValue,
 }

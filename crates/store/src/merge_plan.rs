@@ -45,7 +45,7 @@ pub(crate) enum MergePlan {
 ///
 /// Full batches divide the list. In front of one nothing can arrive any more, so what is there is merged as far as the
 /// target allows. The batches behind the last full one are merged when they are more than the target holds, which is
-/// when the merger has fallen behind, or else when the newest of them have grown enough ([`GROWTH`]).
+/// when the merger has fallen behind, or else when neighbours among them have grown enough ([`GROWTH`]).
 pub(crate) fn plan<T>(batches: &[T], size: impl Fn(&T) -> BatchSize, target: BatchSize) -> MergePlan {
     let mut start = 0;
     for (position, batch) in batches.iter().enumerate() {
@@ -62,10 +62,14 @@ pub(crate) fn plan<T>(batches: &[T], size: impl Fn(&T) -> BatchSize, target: Bat
     if fitting_count < open.len() {
         return MergePlan::Merge(start..start + fitting_count);
     }
-    match count_that_has_grown(open, &size, target) {
-        Some(count) => MergePlan::Merge(batches.len() - count..batches.len()),
-        None => MergePlan::Settled(start),
+    // The newest first. Small ones that came together with a larger one stand before it, and must not wait for as many
+    // rows again as that one has.
+    for end in (2..=open.len()).rev() {
+        if let Some(count) = count_that_has_grown(&open[..end], &size, target) {
+            return MergePlan::Merge(start + end - count..start + end);
+        }
     }
+    MergePlan::Settled(start)
 }
 
 /// How many of the oldest make a batch that is not larger than the target.
@@ -78,7 +82,7 @@ fn count_that_fits<T>(batches: &[T], size: impl Fn(&T) -> BatchSize, target: Bat
     batches.iter().take_while(fits).count()
 }
 
-/// How many of the newest make a batch that is full, or that much larger than each of them; as many as possible.
+/// How many of the last make a batch that is full, or that much larger than each of them; as many as possible.
 fn count_that_has_grown<T>(
     batches: &[T],
     size: impl Fn(&T) -> BatchSize,
@@ -125,6 +129,9 @@ mod tests {
         assert_eq!(plan_of(&[64, 1, 1, 1], 1000), Settled(0));
         assert_eq!(plan_of(&[64, 1, 1, 1, 1], 1000), Merge(1..5));
         assert_eq!(plan_of(&[16, 16, 16, 4, 4, 4, 1, 1, 1, 1], 1000), Merge(0..10));
+        // A merger that fell behind finds small ones before a larger one.
+        assert_eq!(plan_of(&[64, 1, 1, 1, 1, 50], 1000), Merge(1..5));
+        assert_eq!(plan_of(&[64, 4, 50], 1000), Settled(0));
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl TableBuffer {
         }
     }
 
-    /// Appends the rows of a commit. Returns true when the table has become worth merging.
+    /// Appends the rows of a commit. Returns true when the table has become worth merging and is not queued for it.
     pub(crate) fn apply(&self, lsn: u64, batch: &TableBatch) -> bool {
         let stored = Arc::new(StoredBatch::of_commit(lsn, batch));
         let mut series = self.series.lock();
@@ -111,7 +111,9 @@ impl TableBuffer {
         list.row_count += stored.row_count;
         list.column_bytes += stored.byte_size;
         list.batches.push(stored);
-        list.next_merge(self.merge_target).is_some()
+        // To plan takes a look at all small batches, and these grow many where the merger lags. A table that is queued
+        // is looked at when its turn comes, after this batch: the turn begins under the same lock.
+        !self.merge_is_queued.load(Ordering::Acquire) && list.next_merge(self.merge_target).is_some()
     }
 
     pub(crate) fn snapshot(&self) -> TableSnapshot {

@@ -1,8 +1,10 @@
 //! All commands, and which of them was asked for.
 
 mod create;
+mod create_plugin;
 mod delete;
 mod install;
+mod logs;
 mod query;
 mod serve;
 mod settings;
@@ -76,12 +78,15 @@ enum ClientCommand {
     /// Write line protocol into a database
     #[command(visible_alias = "w")]
     Write(write::WriteArgs),
-    /// Create a database, a table or a trigger
+    /// Create a database, a table, a plugin or a trigger
     #[command(subcommand)]
     Create(create::CreateCommand),
     /// Show databases, plugins, triggers and system tables
     #[command(subcommand)]
     Show(show::ShowCommand),
+    /// Show what a plugin logs
+    #[command(subcommand)]
+    Logs(logs::LogsCommand),
     /// Change a database or the plugin of a trigger
     #[command(subcommand)]
     Update(update::UpdateCommand),
@@ -134,6 +139,7 @@ async fn dispatch(command: ClientCommand) -> (Verb, Result<(), CommandError>) {
         ClientCommand::Write(args) => (Verb::Write, args.run().await),
         ClientCommand::Create(command) => (Verb::Create, command.run().await),
         ClientCommand::Show(command) => (Verb::Show, command.run().await),
+        ClientCommand::Logs(command) => (Verb::Logs, command.run().await),
         ClientCommand::Update(command) => (Verb::Update, command.run().await),
         ClientCommand::Delete(command) => (Verb::Delete, command.run().await),
         ClientCommand::Enable(command) => (Verb::Enable, command.run().await),

@@ -54,6 +54,7 @@ pub(crate) enum Verb {
     Disable,
     Enable,
     Install,
+    Logs,
     Query,
     Serve,
     Show,

@@ -6,7 +6,7 @@ use support::Cli;
 
 #[test]
 fn help_of_every_command() {
-    const COMMANDS: [&str; 25] = [
+    const COMMANDS: [&str; 28] = [
         "",
         "serve",
         "query",
@@ -14,13 +14,16 @@ fn help_of_every_command() {
         "create",
         "create database",
         "create table",
+        "create plugin",
         "create trigger",
         "show",
         "show databases",
         "show plugins",
+        "show triggers",
         "show summary",
         "show system",
         "show system table",
+        "logs trigger",
         "update",
         "update database",
         "update trigger",

@@ -1,4 +1,4 @@
-//! The log thread: takes a group, makes it durable, publishes it, answers its writers.
+//! The log thread: takes a group, makes it durable, publishes it, answers its writers, wakes its readers.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,6 +50,7 @@ impl<T, P: FnMut(&mut Vec<(Lsn, T)>)> Flusher<T, P> {
                         // Nobody listens if the writer asked for no answer.
                         let _ = answer.send(Ok(Lsn(lsn)));
                     }
+                    queue.announce_durable();
                 }
                 Err(error) => {
                     if error.is_final() && final_error.is_none() {

@@ -11,8 +11,8 @@
 //! Invariants:
 //!
 //! - The order of `append` calls is the order of the numbers. Number `n + 1` is durable only if `n` is.
-//! - A value is published after its record is durable and before its writer is answered; values of a group that
-//!   failed are dropped and their numbers are given to the next group.
+//! - A value is published after its record is durable and before its writer is answered, and readers are woken
+//!   after that; values of a group that failed are dropped and their numbers are given to the next group.
 //! - A group starts only after the group before it is durable. Hence damage followed by a record of a *later*
 //!   group can't come from a crash and is refused, with the file and the offset in the error; damage with
 //!   nothing but its own group behind it, at the end of the last segment, is a torn write and is cut.

@@ -1,11 +1,10 @@
 //! What waits to be written: the only state that appending tasks and the log thread share.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::frame::RECORD_HEADER_BYTES;
 use crate::{Lsn, Record, WalConfig, WalError};
@@ -95,7 +94,8 @@ pub(crate) struct Queue<T> {
     work: Condvar,
     flush_interval: Duration,
     pending_bytes_max: usize,
-    durable: AtomicU64,
+    /// The last record that is durable and published.
+    committed: watch::Sender<Lsn>,
 }
 
 impl<T> Queue<T> {
@@ -114,7 +114,7 @@ impl<T> Queue<T> {
             work: Condvar::new(),
             flush_interval: config.flush_interval,
             pending_bytes_max: config.pending_bytes_max,
-            durable: AtomicU64::new(durable.0),
+            committed: watch::Sender::new(durable),
         }
     }
 
@@ -226,11 +226,24 @@ impl<T> Queue<T> {
     }
 
     pub(crate) fn durable(&self) -> Lsn {
-        Lsn(self.durable.load(Ordering::Acquire))
+        *self.committed.borrow()
     }
 
+    pub(crate) fn committed(&self) -> watch::Receiver<Lsn> {
+        self.committed.subscribe()
+    }
+
+    /// Makes the number readable without waking anybody, so that the writers can be answered first.
     pub(crate) fn set_durable(&self, lsn: Lsn) {
-        self.durable.store(lsn.0, Ordering::Release);
+        self.committed.send_if_modified(|durable| {
+            *durable = lsn;
+            false
+        });
+    }
+
+    /// Wakes those who wait for commits.
+    pub(crate) fn announce_durable(&self) {
+        self.committed.send_modify(|_| {});
     }
 
     pub(crate) fn stats(&self) -> WalStats {

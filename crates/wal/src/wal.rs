@@ -121,6 +121,12 @@ impl<T: Send + 'static> Wal<T> {
         self.queue.durable()
     }
 
+    /// As [`durable_lsn`](Self::durable_lsn), for waiting. Who waits is woken when the writers of a group have been
+    /// answered, and finds all of it by [`read`](Self::read).
+    pub fn committed(&self) -> watch::Receiver<Lsn> {
+        self.queue.committed()
+    }
+
     /// The first record that was not removed; in an empty log the number the first one will get.
     pub fn first_lsn(&self) -> Lsn {
         self.durable_log

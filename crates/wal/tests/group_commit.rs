@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::poll;
+use futures::{FutureExt, poll};
 use tidemill_wal::{Lsn, Medium, PAYLOAD_BYTES_MAX, Pending, Record, Wal, WalConfig, WalError};
 
 use support::gated_medium::{Flush, gated_medium};
@@ -104,6 +104,30 @@ async fn a_group_is_published_in_order_before_its_writers_are_answered() {
         [(Lsn(1), 1), (Lsn(2), 2), (Lsn(3), 3)]
     );
     assert_eq!(second.durable().await.unwrap(), Lsn(2));
+}
+
+#[tokio::test]
+async fn readers_are_woken_when_the_writers_of_a_group_are_answered() {
+    let (medium, mut gate) = gated_medium();
+    let (wal, _) = open(medium, WalConfig::default());
+    let mut committed = wal.committed();
+    let first = append(&wal, 1).await;
+    gate.begun().await;
+    let second = append(&wal, 2).await;
+    let third = append(&wal, 3).await;
+    for (last, writers) in [(Lsn(1), vec![first]), (Lsn(3), vec![second, third])] {
+        assert!(!committed.has_changed().unwrap());
+        gate.end(Ok(()));
+        committed.changed().await.unwrap();
+        assert_eq!(*committed.borrow_and_update(), last);
+        assert_eq!(wal.durable_lsn(), last);
+        for writer in writers {
+            writer.durable().now_or_never().expect("answered before").unwrap();
+        }
+        if last == Lsn(1) {
+            gate.begun().await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The two directions of a worker's socket.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use tidemill_worker_proto::{Frame, FrameDecoder, FromWorker, ProtocolError, encode_frame};
@@ -11,12 +11,16 @@ use tokio::{
 
 use crate::{
     WorkerEvents,
+    pace::Pace,
     queue::{Blob, Outgoing, QueuedFrames},
 };
 
 const READ_BYTES: usize = 64 * 1024;
 /// Frames taken from the queue at once.
 const FRAMES_MAX: usize = 256;
+/// Frames in a tenth of a second above which the reader rests: several times as many as the quickest request trigger
+/// needs, but less than a plugin can log that does nothing else.
+const FRAMES_PACE_MAX: u32 = 50_000;
 /// Encoded bytes after which a write is made although more frames wait.
 const WRITE_BYTES: usize = 256 * 1024;
 /// Capacity that the write buffer keeps; a larger one, grown for a large blob, is given back.
@@ -61,7 +65,11 @@ impl FrameReader {
 
     /// Gives every frame to `events` until the end.
     pub(crate) async fn deliver_all(mut self, events: Arc<dyn WorkerEvents>) -> ReadEnd {
+        let mut pace = Pace::new(FRAMES_PACE_MAX, Instant::now());
         loop {
+            if let Some(rest) = pace.count(1, Instant::now) {
+                tokio::time::sleep(rest).await;
+            }
             match self.next().await {
                 // An empty slice of the buffer would keep all of it.
                 Ok(frame) if frame.blob.is_empty() => events.message(frame.head, Bytes::new()),

@@ -11,8 +11,8 @@
 //! - A group is only ever signalled while its leader has not been reaped, so that a recycled number is never hit.
 //! - [`WorkerEvents::exited`] is called exactly once for a started worker, after everything it sent and printed has
 //!   been delivered.
-//! - Nothing a worker does can block the server: sending only queues, lines are cut at a fixed length, every wait for a
-//!   worker has a deadline.
+//! - Nothing a worker does can block the server: sending only queues, lines are cut at a fixed length, a worker that sends or
+//!   prints without end is read no faster than a fixed pace, every wait for a worker has a deadline.
 //! - A worker inherits exactly four file descriptors: `/dev/null`, two pipes and its end of the socket.
 
 mod command;
@@ -22,7 +22,9 @@ mod error;
 mod exit;
 mod extension;
 mod hint;
+mod memory;
 mod output;
+mod pace;
 mod packages;
 mod process;
 mod python;
@@ -37,6 +39,7 @@ pub use environment::{EnvironmentOptions, worker_environment};
 pub use error::{Gone, StartError};
 pub use exit::{ExitReason, KillCause};
 pub use extension::{ExtensionNotFound, extension_path};
+pub use memory::machine_memory_bytes;
 pub use output::{LINE_BYTES_MAX, OutputStream};
 pub use packages::{InstallError, PackageManager, Packages};
 pub use python::PythonVersion;

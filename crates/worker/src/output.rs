@@ -1,13 +1,17 @@
 //! Standard output and error of a child process, line by line, in bounded memory.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::pace::Pace;
 
 /// Bytes of a line that are kept; the rest is dropped, and the line says so.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 
 const READ_BYTES: usize = 64 * 1024;
+/// Lines in a tenth of a second above which the reader rests.
+const LINES_MAX: u32 = 20_000;
 
 /// Which stream a line was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,8 +27,16 @@ pub enum OutputStream {
 pub(crate) async fn read_lines(mut source: impl AsyncRead + Unpin, mut emit: impl FnMut(&str)) {
     let mut lines = LineCutter::default();
     let mut chunk = vec![0; READ_BYTES];
+    let mut pace = Pace::new(LINES_MAX, Instant::now());
     while let Ok(bytes @ 1..) = source.read(&mut chunk).await {
-        lines.feed(&chunk[..bytes], &mut emit);
+        let mut emitted = 0;
+        lines.feed(&chunk[..bytes], &mut |line: &str| {
+            emitted += 1;
+            emit(line);
+        });
+        if let Some(rest) = pace.count(emitted, Instant::now) {
+            tokio::time::sleep(rest).await;
+        }
     }
     lines.finish(&mut emit);
 }

@@ -9,7 +9,7 @@ use std::{
         fd::{AsRawFd, BorrowedFd, RawFd},
         unix::{net::UnixStream, process::CommandExt},
     },
-    process::{Child, Command, Stdio},
+    process::{ChildStderr, ChildStdout, Command, Stdio},
     sync::{OnceLock, mpsc},
 };
 
@@ -20,14 +20,17 @@ use rustix::{
 };
 use tokio::sync::oneshot;
 
-use crate::WorkerCommand;
+use crate::{WorkerCommand, process::Process};
 
 /// The highest value: short of memory, the kernel takes every worker before it takes the database.
 const OOM_SCORE_ADJUSTMENT: &[u8] = b"1000";
 
-/// A process that has been started, and the server's end of its socket.
+/// A process that has been started, and the server's ends of its connections. Dropped, the process is killed and
+/// collected, wherever on its way to whoever asked for it that happens.
 pub(crate) struct Spawned {
-    pub(crate) child: Child,
+    pub(crate) process: Process,
+    pub(crate) stdout: Option<ChildStdout>,
+    pub(crate) stderr: Option<ChildStderr>,
     pub(crate) socket: UnixStream,
 }
 
@@ -52,11 +55,8 @@ pub(crate) async fn spawn(command: WorkerCommand) -> io::Result<Spawned> {
 
 fn run(queue: &mpsc::Receiver<Job>) {
     while let Ok((command, answer)) = queue.recv() {
-        if let Err(Ok(mut abandoned)) = answer.send(spawn_here(&command)) {
-            // Nobody waits any more. The error would mean that it has already ended.
-            let _ = abandoned.child.kill();
-            let _ = abandoned.child.wait();
-        }
+        // Where nobody waits any more, what comes back is dropped, and ends.
+        drop(answer.send(spawn_here(&command)));
     }
 }
 
@@ -83,8 +83,13 @@ fn spawn_here(worker: &WorkerCommand) -> io::Result<Spawned> {
     unsafe {
         command.pre_exec(move || prepare_child(socket_fd, server));
     }
-    let child = command.spawn()?;
-    Ok(Spawned { child, socket: ours })
+    let mut child = command.spawn()?;
+    Ok(Spawned {
+        stdout: child.stdout.take(),
+        stderr: child.stderr.take(),
+        process: Process::new(child),
+        socket: ours,
+    })
 }
 
 /// Runs in the child, after the fork of a process with many threads: async-signal-safe code only.

@@ -21,7 +21,7 @@ use crate::{
     output::{Tail, read_lines},
     process::Process,
     queue::{Blob, Outgoing, SendQueue},
-    spawner,
+    spawner::{self, Spawned},
 };
 
 /// How long a worker whose connection has ended may take to end too. Python's own end needs some of it.
@@ -50,18 +50,20 @@ impl Worker {
         let python = command.python.clone();
         let handshake_timeout = command.handshake_timeout;
         let label = command.label.clone();
-        let mut spawned = spawner::spawn(command)
+        let Spawned {
+            process,
+            stdout,
+            stderr,
+            socket,
+        } = spawner::spawn(command)
             .await
             .map_err(|source| StartError::Spawn { python, source })?;
-        let stdout = spawned.child.stdout.take();
-        let stderr = spawned.child.stderr.take();
-        // From here on an early return kills the group.
-        let process = Arc::new(Process::new(spawned.child));
+        let process = Arc::new(process);
         tracing::debug!(worker = label, pid = process.pid(), "worker process started");
 
         let outputs = Outputs::read(stdout, stderr, &events)?;
-        spawned.socket.set_nonblocking(true)?;
-        let (read_half, write_half) = UnixStream::from_std(spawned.socket)?.into_split();
+        socket.set_nonblocking(true)?;
+        let (read_half, write_half) = UnixStream::from_std(socket)?.into_split();
         let mut reader = FrameReader::new(read_half);
 
         let python_version = match timeout(handshake_timeout, handshake(&mut reader)).await {

@@ -3,19 +3,37 @@
 use bytes::{Buf, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::FRAME_BYTES_MAX;
+use crate::{FromWorker, ToWorker};
 
 const LENGTH_BYTES: usize = 4;
+
+/// What can be the head of a frame: the messages of one direction.
+pub trait Message: Serialize + DeserializeOwned {
+    /// Largest frame of this direction, in bytes.
+    const FRAME_BYTES_MAX: usize;
+}
+
+impl Message for ToWorker {
+    const FRAME_BYTES_MAX: usize = 1 << 30;
+}
+
+impl Message for FromWorker {
+    // The server holds a frame in its own memory until it is whole: what plugins can make it hold has to be less than
+    // what it may send to them.
+    const FRAME_BYTES_MAX: usize = 256 << 20;
+}
 
 /// Why bytes could not be written or read as a frame. The connection is of no further use after one of these.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// A frame longer than [`FRAME_BYTES_MAX`].
-    #[error("frame of {bytes} bytes exceeds the limit of {FRAME_BYTES_MAX}")]
+    /// A frame longer than its direction allows.
+    #[error("frame of {bytes} bytes exceeds the limit of {bytes_max}")]
     TooLong {
         /// Length that the frame has or claims.
         bytes: usize,
+        /// [`Message::FRAME_BYTES_MAX`].
+        bytes_max: usize,
     },
     /// The lengths inside a frame contradict one another.
     #[error("malformed frame: {0}")]
@@ -38,7 +56,7 @@ pub struct Frame<M> {
 ///
 /// The blob is given in parts, which are joined on the wire: several Arrow streams need not be concatenated first.
 /// On an error `out` is as it was.
-pub fn encode_frame<M: Serialize>(head: &M, blob: &[&[u8]], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
+pub fn encode_frame<M: Message>(head: &M, blob: &[&[u8]], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
     let start = out.len();
     out.extend_from_slice(&[0; 2 * LENGTH_BYTES]);
     if let Err(error) = postcard::to_io(head, &mut *out) {
@@ -48,9 +66,9 @@ pub fn encode_frame<M: Serialize>(head: &M, blob: &[&[u8]], out: &mut Vec<u8>) -
     let head_bytes = out.len() - start - 2 * LENGTH_BYTES;
     let blob_bytes: usize = blob.iter().map(|part| part.len()).sum();
     let bytes = LENGTH_BYTES + head_bytes + blob_bytes;
-    if bytes > FRAME_BYTES_MAX {
+    if bytes > M::FRAME_BYTES_MAX {
         out.truncate(start);
-        return Err(ProtocolError::TooLong { bytes });
+        return Err(too_long::<M>(bytes));
     }
     out.reserve(blob_bytes);
     for part in blob {
@@ -85,12 +103,12 @@ impl FrameDecoder {
         clippy::should_implement_trait,
         reason = "fallible and generic over the message"
     )]
-    pub fn next<M: DeserializeOwned>(&mut self) -> Result<Option<Frame<M>>, ProtocolError> {
+    pub fn next<M: Message>(&mut self) -> Result<Option<Frame<M>>, ProtocolError> {
         let Some(length) = read_length(&self.buffer, 0) else {
             return Ok(None);
         };
-        if length > FRAME_BYTES_MAX {
-            return Err(ProtocolError::TooLong { bytes: length });
+        if length > M::FRAME_BYTES_MAX {
+            return Err(too_long::<M>(length));
         }
         if length < LENGTH_BYTES {
             return Err(ProtocolError::Malformed("shorter than its own header"));
@@ -110,6 +128,13 @@ impl FrameDecoder {
             head: postcard::from_bytes(&head)?,
             blob: frame,
         }))
+    }
+}
+
+fn too_long<M: Message>(bytes: usize) -> ProtocolError {
+    ProtocolError::TooLong {
+        bytes,
+        bytes_max: M::FRAME_BYTES_MAX,
     }
 }
 
@@ -190,6 +215,18 @@ mod tests {
         assert!(matches!(
             decoder.next::<ToWorker>(),
             Err(ProtocolError::Malformed(_))
+        ));
+    }
+
+    #[test]
+    fn a_worker_may_send_less_than_it_is_sent() {
+        let claimed = (<FromWorker as Message>::FRAME_BYTES_MAX as u32 + 1).to_le_bytes();
+        let mut decoder = FrameDecoder::new();
+        decoder.buffer().extend_from_slice(&claimed);
+        assert!(matches!(decoder.next::<ToWorker>(), Ok(None)));
+        assert!(matches!(
+            decoder.next::<FromWorker>(),
+            Err(ProtocolError::TooLong { .. })
         ));
     }
 

@@ -16,20 +16,17 @@
 //! Invariants:
 //! - The first frame of a worker is [`FromWorker::Hello`] with [`PROTOCOL_VERSION`]; a server that reads another number
 //!   ends the worker, so neither side ever guesses.
-//! - A frame is at most [`FRAME_BYTES_MAX`]; a longer one is refused by both sides.
+//! - A frame is at most [`Message::FRAME_BYTES_MAX`] of its direction; a longer one is refused by both sides.
 //! - Malformed input is an error, never a panic: the peer runs code that we do not control.
 
 mod frame;
 mod message;
 
-pub use frame::{Frame, FrameDecoder, ProtocolError, encode_frame};
+pub use frame::{Frame, FrameDecoder, Message, ProtocolError, encode_frame};
 pub use message::{
     CacheOperation, CacheReply, CallId, DatabaseWrites, EntryPoint, Failure, FailureKind, FromWorker, Load,
     LogLevel, Outcome, ParamValue, PluginForm, RequestHead, ResponseHead, RunId, TableWrites, ToWorker, Work,
 };
 
 /// Version of the messages; raised with every change of [`ToWorker`] or [`FromWorker`].
-pub const PROTOCOL_VERSION: u32 = 1;
-
-/// Largest frame either side accepts, in bytes.
-pub const FRAME_BYTES_MAX: usize = 1 << 30;
+pub const PROTOCOL_VERSION: u32 = 2;

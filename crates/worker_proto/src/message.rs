@@ -177,6 +177,11 @@ pub enum FromWorker {
         /// Named parameters.
         params: Vec<(String, ParamValue)>,
     },
+    /// Nobody waits for the answer to this query any more: the run that asked was ended. Not answered.
+    AbandonQuery {
+        /// The query.
+        call: CallId,
+    },
     /// `influxdb3_local.write_sync` and, outside a run, `write`. Blob: line protocol.
     Write {
         /// Names the answer.
@@ -305,6 +310,8 @@ pub enum CacheReply {
     Missing,
     /// `Delete`: whether there was something to delete.
     Deleted(bool),
+    /// `Put` was refused: the cache holds as many bytes as it may.
+    Full,
 }
 
 /// Values of query parameters (`spec/engine.md` 0.1).

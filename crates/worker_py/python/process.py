@@ -1,12 +1,15 @@
 """What is set up once in the process, and what needs Python's own machinery: event loops, threads, interruption."""
 
 import faulthandler
+import os
 import signal
 import sys
 
 
-def set_up(on_interrupt):
-    """Signals, stack dumps and output of the process. `on_interrupt(signal, frame)` raises if a run is to be ended."""
+def set_up(on_interrupt, on_fork):
+    """Signals, stack dumps and output of the process. `on_interrupt(signal, frame)` raises if a run is to be ended;
+    `on_fork()` is called in every process that is forked from this one."""
+    os.register_at_fork(after_in_child=on_fork)
     # The terminal's Ctrl-C reaches the whole process group; the server decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR2, on_interrupt)

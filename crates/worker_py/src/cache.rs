@@ -138,6 +138,10 @@ impl Cache {
             let operation = CacheOperation::Put { key, ttl_ms };
             return match self.ask(value.py(), operation, pickled.as_bytes())? {
                 (CacheReply::Stored, _) => Ok(()),
+                (CacheReply::Full, _) => Err(PyRuntimeError::new_err(
+                    "the global cache is full: delete what is not needed, give entries a ttl, or use the trigger's own \
+                     cache (use_global=False)",
+                )),
                 _ => Err(unexpected_answer()),
             };
         }

@@ -124,10 +124,14 @@ impl Embedded {
         self.wait_for(self.collect.bind(items.py()).call1((items,))?)
     }
 
-    pub(crate) fn set_up_process(&self, on_interrupt: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(crate) fn set_up_process(
+        &self,
+        on_interrupt: &Bound<'_, PyAny>,
+        on_fork: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         self.set_up
             .bind(on_interrupt.py())
-            .call1((on_interrupt,))
+            .call1((on_interrupt, on_fork))
             .map(drop)
     }
 }

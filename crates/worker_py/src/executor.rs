@@ -14,6 +14,7 @@ use tidemill_worker_proto::{
 
 use crate::api::PluginApi;
 use crate::collected::Collected;
+use crate::exit::{DONE, exit_now};
 use crate::failure::{RunError, literal};
 use crate::plugin::{Entry, Plugin};
 use crate::python_types;
@@ -91,6 +92,10 @@ fn execute_run(py: Python<'_>, worker: &Arc<Worker>, job: RunJob) {
             "no plugin is loaded".to_owned(),
         ))),
     };
+    if worker.is_forked() {
+        // The plugin has forked, and both processes have come back. The run is the parent's to end.
+        exit_now(DONE);
+    }
     // Before anything else happens in Python: what interrupts the run must not hit what describes its failure.
     worker.runs.end(py, &active);
     worker.executors.end_run();

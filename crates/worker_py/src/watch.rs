@@ -82,7 +82,16 @@ impl Watch {
 }
 
 impl State {
+    /// A plugin that is gone is not changed: what was loaded runs on (`spec/engine.md` 6.3), also while its files are
+    /// being replaced one by one.
     fn is_changed(&mut self) -> bool {
+        let is_gone = self
+            .files
+            .first()
+            .is_some_and(|(main, _)| stamp_of(main).is_none());
+        if is_gone {
+            return false;
+        }
         self.files.iter().any(|(path, stamp)| stamp_of(path) != *stamp)
             || self.folders.iter_mut().any(Folder::has_other_sources)
     }

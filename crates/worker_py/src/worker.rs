@@ -1,10 +1,12 @@
 //! The process as a whole: what its threads share, and the services that they offer one another.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use tidemill_worker_proto::{CallId, FromWorker, ProtocolError, RunId};
@@ -27,6 +29,8 @@ pub(crate) struct Worker {
     pub(crate) python: Embedded,
     pub(crate) plugin: Mutex<Option<Arc<Plugin>>>,
     pub(crate) executors: Executors,
+    /// This is a child of the worker's process, without its threads and its connection.
+    is_forked: Arc<AtomicBool>,
     main_thread: std::ffi::c_ulong,
     /// The handler of the signal that wakes the main thread.
     on_interrupt: Py<PyAny>,
@@ -37,8 +41,12 @@ impl Worker {
     pub(crate) fn new(py: Python<'_>, socket: Arc<OwnedFd>) -> PyResult<Arc<Self>> {
         let python = Embedded::load(py)?;
         let on_interrupt = PyCFunction::new_closure(py, None, None, raise_interruption)?.into_any();
-        python.set_up_process(&on_interrupt)?;
+        let is_forked = Arc::new(AtomicBool::new(false));
+        let on_fork = on_fork(Arc::clone(&is_forked), Arc::clone(&socket));
+        let on_fork = PyCFunction::new_closure(py, None, None, on_fork)?;
+        python.set_up_process(&on_interrupt, on_fork.as_any())?;
         Ok(Arc::new(Self {
+            is_forked,
             output: Output::new(socket),
             queue: Queue::default(),
             calls: Calls::default(),
@@ -52,8 +60,23 @@ impl Worker {
         }))
     }
 
+    /// Whether this process was forked from the worker's: it has none of its threads, and no part in its connection.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.is_forked.load(Ordering::Relaxed)
+    }
+
+    fn check_not_forked(&self) -> PyResult<()> {
+        if self.is_forked() {
+            return Err(PyRuntimeError::new_err(
+                "influxdb3_local cannot be used in a forked process: return what it has to say to its parent",
+            ));
+        }
+        Ok(())
+    }
+
     /// Sends a message that has no answer, within a millisecond.
     pub(crate) fn post(&self, py: Python<'_>, message: &FromWorker) -> PyResult<()> {
+        self.check_not_forked()?;
         if self.output.is_full() {
             py.detach(|| self.output.wait_for_room());
         }
@@ -68,21 +91,30 @@ impl Worker {
         blob: &[u8],
         message: impl FnOnce(CallId) -> FromWorker,
     ) -> PyResult<Answer> {
+        self.check_not_forked()?;
         let call = self.calls.open(current().map(|run| run.run));
         // From here on an interruption finds the call and wakes it; one that came before is seen now.
         if let Some(interruption) = take_interruption(py) {
             return Err(interruption);
         }
-        self.output.push(&message(call.id), &[blob]).map_err(too_long)?;
+        let message = message(call.id);
+        let is_query = matches!(message, FromWorker::Query { .. });
+        self.output.push(&message, &[blob]).map_err(too_long)?;
         let answer = py.detach(|| {
             self.output.flush();
             call.wait()
         });
         match answer {
-            Answer::Interrupted => Err(take_interruption(py).unwrap_or_else(|| {
-                // The interpreter was faster and has raised it already, in a signal handler.
-                PyErr::new::<pyo3::exceptions::PyTimeoutError, _>("the run was ended")
-            })),
+            Answer::Interrupted => {
+                if is_query {
+                    // A long one would go on without anybody to have its result.
+                    self.post(py, &FromWorker::AbandonQuery { call: call.id })?;
+                }
+                Err(take_interruption(py).unwrap_or_else(|| {
+                    // The interpreter was faster and has raised it already, in a signal handler.
+                    PyErr::new::<pyo3::exceptions::PyTimeoutError, _>("the run was ended")
+                }))
+            }
             answer => Ok(answer),
         }
     }
@@ -158,6 +190,23 @@ impl Executors {
     /// How many there are.
     pub(crate) fn count(&self) -> u32 {
         self.counts.lock().executors
+    }
+}
+
+/// What is done in a process that was forked: it notes the fact and lets go of the connection, which would otherwise
+/// seem open for as long as that process lives.
+fn on_fork(
+    is_forked: Arc<AtomicBool>,
+    socket: Arc<OwnedFd>,
+) -> impl Fn(&Bound<'_, PyTuple>, Option<&Bound<'_, PyDict>>) -> PyResult<()> + Send + 'static {
+    move |_, _| {
+        is_forked.store(true, Ordering::Relaxed);
+        let nothing = File::open("/dev/null")?;
+        // SAFETY: the descriptor is open, since `socket` owns it, and stays so; it refers to another file afterwards.
+        if unsafe { libc::dup2(nothing.as_raw_fd(), socket.as_raw_fd()) } < 0 {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ mod compile;
 mod demo;
 mod failure;
 mod http;
+mod interruption;
 mod prerequisites;
 mod process_info;
 mod server;
@@ -48,6 +49,7 @@ enum Task {
     /// Start a server and run the example plugins on this machine's own figures.
     Demo(demo::DemoOptions),
     /// Generate load and measure a server.
+    #[command(after_long_help = bench::budgets())]
     Bench(bench::BenchOptions),
 }
 

@@ -1,9 +1,11 @@
 //! What the kernel says about processes: CPU time and memory of a server and everything it started.
 
+use std::collections::HashMap;
 use std::fs;
+use std::iter::Sum;
 
 /// Ticks per second in `/proc/PID/stat`: fixed at 100 by the kernel's interface on every architecture we build for.
-const TICKS_PER_SECOND: f64 = 100.0;
+pub(crate) const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Memory of one process or several, in bytes.
 #[derive(Clone, Copy, Default)]
@@ -12,6 +14,18 @@ pub(crate) struct Memory {
     pub resident_bytes: u64,
     /// Resident pages where a page shared by n processes counts 1/n.
     pub proportional_bytes: u64,
+    /// Resident pages that no file stands behind: what the process has allocated.
+    pub anonymous_bytes: u64,
+}
+
+impl Sum for Memory {
+    fn sum<I: Iterator<Item = Memory>>(processes: I) -> Self {
+        processes.fold(Memory::default(), |sum, one| Memory {
+            resident_bytes: sum.resident_bytes + one.resident_bytes,
+            proportional_bytes: sum.proportional_bytes + one.proportional_bytes,
+            anonymous_bytes: sum.anonymous_bytes + one.anonymous_bytes,
+        })
+    }
 }
 
 /// CPU seconds, user and system, of `pid`, its living descendants and the children they have waited for.
@@ -21,6 +35,40 @@ pub(crate) fn cpu_seconds_of_tree(pid: u32) -> f64 {
         .filter_map(|pid| Some(stat(pid)?.ticks))
         .sum();
     ticks as f64 / TICKS_PER_SECOND
+}
+
+/// How long each thread of some processes has run, in nanoseconds: finer than the ticks of [`cpu_seconds_of_tree`].
+pub(crate) struct RunTimes(HashMap<u32, u64>);
+
+impl RunTimes {
+    /// Of the living threads of `pid` and of its descendants.
+    pub(crate) fn of_tree(pid: u32) -> Self {
+        RunTimes(tree(pid).into_iter().flat_map(run_times).collect())
+    }
+
+    /// What was run since `earlier`, in milliseconds, without what threads did that have ended since.
+    pub(crate) fn ms_since(&self, earlier: &RunTimes) -> f64 {
+        let nanoseconds: u64 = self
+            .0
+            .iter()
+            .map(|(thread, run)| run.saturating_sub(earlier.0.get(thread).copied().unwrap_or(0)))
+            .sum();
+        nanoseconds as f64 / 1e6
+    }
+}
+
+/// Thread ids and run times; none where the process is gone.
+fn run_times(pid: u32) -> Vec<(u32, u64)> {
+    fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| {
+            let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            let run = text.split_whitespace().next()?.parse().ok()?;
+            Some((thread.file_name().to_str()?.parse().ok()?, run))
+        })
+        .collect()
 }
 
 /// Memory of one process; zero where it is gone.
@@ -42,6 +90,7 @@ pub(crate) fn memory(pid: u32) -> Memory {
     Memory {
         resident_bytes: kibibytes("Rss:") * 1024,
         proportional_bytes: kibibytes("Pss:") * 1024,
+        anonymous_bytes: kibibytes("Anonymous:") * 1024,
     }
 }
 
@@ -103,6 +152,8 @@ mod tests {
         let own = std::process::id();
         assert!(memory(own).resident_bytes > 0);
         assert!(memory(own).proportional_bytes <= memory(own).resident_bytes);
+        let before = RunTimes::of_tree(own);
+        while RunTimes::of_tree(own).ms_since(&before) <= 0.0 {}
         assert_eq!(tree(own)[0], own);
     }
 

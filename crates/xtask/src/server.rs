@@ -105,6 +105,7 @@ impl ServerSetup {
         let mut server = Server {
             child,
             endpoint: None,
+            started,
             time_to_healthy: Duration::ZERO,
         };
         let healthy = timeout(START_DEADLINE, server.until_healthy(&address_file)).await;
@@ -145,6 +146,7 @@ pub(crate) fn without_our_settings(command: &mut Command) {
 pub(crate) struct Server {
     child: Child,
     endpoint: Option<Endpoint>,
+    started: Instant,
     time_to_healthy: Duration,
 }
 
@@ -153,6 +155,11 @@ impl Server {
         self.endpoint
             .as_ref()
             .expect("set before `start` hands the server out")
+    }
+
+    /// Right before the process was started.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
     }
 
     /// From starting the process until `/health` answered 200.

@@ -1,7 +1,7 @@
 //! Worker processes that are tasks: a script says what each run does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::array::{Array, RecordBatch};
@@ -76,11 +76,16 @@ pub(super) enum Action {
     Raise(&'static str),
     /// The process exits with this code.
     Exit(i32),
+    /// Returns; then the process closes its connection, and is told to be gone a while later.
+    ReturnAndClose,
     /// Never returns, whatever it is told.
     Hang,
     /// Returns when it is cancelled.
     HangUntilCancelled,
 }
+
+/// How long a process with a closed connection seems to be alive.
+const CLOSED_BUT_ALIVE: Duration = Duration::from_millis(150);
 
 type Script = dyn Fn(&Call) -> Action + Send + Sync;
 
@@ -89,6 +94,12 @@ pub(super) struct FakePython {
     script: Box<Script>,
     pub(super) calls: watch::Sender<Vec<Call>>,
     pub(super) launches: AtomicUsize,
+    /// Processes that run now.
+    alive: AtomicUsize,
+    /// The most that ever ran at once.
+    pub(super) alive_max: AtomicUsize,
+    /// What every process has, in bytes.
+    pub(super) resident_bytes: AtomicU64,
     pub(super) available: AtomicBool,
 }
 
@@ -98,6 +109,9 @@ impl FakePython {
             script: Box::new(script),
             calls: watch::Sender::new(Vec::new()),
             launches: AtomicUsize::new(0),
+            alive: AtomicUsize::new(0),
+            alive_max: AtomicUsize::new(0),
+            resident_bytes: AtomicU64::new(0),
             available: AtomicBool::new(true),
         })
     }
@@ -127,6 +141,8 @@ impl Launcher for SharedLauncher {
             return Err(LaunchError::PythonUnavailable("install python3".to_owned()));
         }
         self.0.launches.fetch_add(1, Ordering::SeqCst);
+        let alive = self.0.alive.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.alive_max.fetch_max(alive, Ordering::SeqCst);
         let (inbox, messages) = mpsc::unbounded_channel();
         let exit = watch::Sender::new(None);
         let process = FakeProcess {
@@ -136,7 +152,13 @@ impl Launcher for SharedLauncher {
             load: None,
         };
         let task = tokio::spawn(process.live(messages));
-        Ok(Arc::new(FakeWorker { inbox, exit, task }))
+        let python = Arc::clone(&self.0);
+        Ok(Arc::new(FakeWorker {
+            python,
+            inbox,
+            exit,
+            task,
+        }))
     }
 
     async fn available(&self) {
@@ -145,6 +167,7 @@ impl Launcher for SharedLauncher {
 }
 
 struct FakeWorker {
+    python: Arc<FakePython>,
     inbox: mpsc::UnboundedSender<(ToWorker, Bytes)>,
     exit: watch::Sender<Option<ExitReason>>,
     task: tokio::task::JoinHandle<()>,
@@ -169,6 +192,9 @@ impl WorkerHandle for FakeWorker {
 
     async fn kill(&self) {
         self.task.abort();
+        while !self.task.is_finished() {
+            tokio::task::yield_now().await;
+        }
         self.exit.send_if_modified(|exit| {
             let was_running = exit.is_none();
             exit.get_or_insert(ExitReason::Exited { code: 137 });
@@ -185,6 +211,10 @@ impl WorkerHandle for FakeWorker {
             .clone()
             .unwrap()
     }
+
+    fn resident_bytes(&self) -> Option<u64> {
+        Some(self.python.resident_bytes.load(Ordering::SeqCst))
+    }
 }
 
 struct FakeProcess {
@@ -192,6 +222,12 @@ struct FakeProcess {
     events: Arc<dyn WorkerEvents>,
     exit: watch::Sender<Option<ExitReason>>,
     load: Option<Load>,
+}
+
+impl Drop for FakeProcess {
+    fn drop(&mut self) {
+        self.python.alive.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl FakeProcess {
@@ -218,6 +254,12 @@ impl FakeProcess {
                     match action {
                         Action::Exit(with) => {
                             code = with;
+                            break;
+                        }
+                        Action::ReturnAndClose => {
+                            self.finish(run, Action::Return(vec![]));
+                            drop(messages);
+                            tokio::time::sleep(CLOSED_BUT_ALIVE).await;
                             break;
                         }
                         // With several threads, the others go on.
@@ -278,7 +320,7 @@ impl FakeProcess {
                 message: format!("ValueError: {text}"),
                 traceback: None,
             }),
-            Action::Exit(_) | Action::Hang | Action::HangUntilCancelled => {
+            Action::Exit(_) | Action::ReturnAndClose | Action::Hang | Action::HangUntilCancelled => {
                 unreachable!("handled by the caller")
             }
         };

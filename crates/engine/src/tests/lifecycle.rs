@@ -1,5 +1,6 @@
 //! Creating, enabling, disabling and deleting triggers; the texts are those of engine.md 8.3.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tidemill_triggers::PluginType;
@@ -143,6 +144,46 @@ async fn stopping_takes_bounded_time_whatever_the_plugins_do() {
         "{:?}",
         started.elapsed()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_while_its_trigger_stops_leaves_no_second_one_behind() {
+    let python = FakePython::new(|call| match call.number {
+        0 => Action::Hang,
+        _ => Action::Return(vec![]),
+    });
+    let server = Server::start(&python).await;
+    server.write("db", "cpu x=0 1").await;
+    server.create("t", "table:cpu").await;
+    server.write("db", "cpu x=1 2").await;
+    python.calls(1).await;
+    // Long enough for the change to be recorded, and shorter than the plugin's grace.
+    let disabled = server.engine.disable_trigger("db", "t");
+    let left = tokio::time::timeout(Duration::from_millis(100), disabled).await;
+    assert!(left.is_err(), "the plugin was to hang");
+    server.engine.enable_trigger("db", "t").await.unwrap();
+    let calls = python.calls(2).await;
+    assert_eq!(calls[1].rows(), ["cpu: x=1.0"]);
+    assert_eq!(python.alive_max.load(Ordering::SeqCst), 1);
+    server.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_still_runs_of_a_stopped_trigger_is_interrupted_before_it_is_killed() {
+    let python = FakePython::new(|_| Action::HangUntilCancelled);
+    let server = Server::start(&python).await;
+    server.write("db", "cpu x=0 1").await;
+    server.create("t", "request:p").await;
+    let engine = server.engine.clone();
+    let request =
+        tokio::spawn(async move { engine.handle_request("p", crate::PluginRequest::default()).await });
+    python.calls(1).await;
+    server.engine.disable_trigger("db", "t").await.unwrap();
+    assert_eq!(
+        request.await.unwrap().unwrap_err().to_string(),
+        "Python function call failed: ValueError: cancelled"
+    );
+    server.engine.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

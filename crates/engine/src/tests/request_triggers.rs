@@ -127,6 +127,27 @@ async fn beyond_the_queue_the_answer_is_503_and_after_the_deadline_504() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_wait_are_bounded_together() {
+    let python = FakePython::new(|_| Action::HangUntilCancelled);
+    let server = Server::start_with(&python, |config| config.request_queue_bytes_max = 10).await;
+    server.write("db", "cpu x=0 1").await;
+    server.create("t", "request:p").await;
+    let with_body = |length: usize| PluginRequest {
+        body: vec![b'x'; length].into(),
+        ..PluginRequest::default()
+    };
+    let engine = server.engine.clone();
+    // Alone it may be longer than the bound.
+    let waiting = tokio::spawn(async move { engine.handle_request("p", with_body(11)).await });
+    python.calls(1).await;
+    let busy = server.engine.handle_request("p", with_body(1)).await.unwrap_err();
+    assert_eq!(busy.status(), 503);
+    server.engine.disable_trigger("db", "t").await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap_err().status(), 500);
+    server.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_dies_fails_its_requests_and_the_next_is_answered() {
     let python = FakePython::new(|call| {
         if call.number == 0 {

@@ -1,5 +1,6 @@
 //! Data-write triggers: what is delivered, in which order, and what failures lead to.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tidemill_triggers::ErrorBehavior;
@@ -252,7 +253,33 @@ async fn a_worker_that_dies_counts_as_a_failed_run_and_is_restarted() {
     python.calls(2).await;
     server.write("db", "cpu x=3 4").await;
     server.expect_log("db", "finished execution in").await;
-    assert!(python.launches.load(std::sync::atomic::Ordering::SeqCst) >= 3);
+    assert!(python.launches.load(Ordering::SeqCst) >= 3);
+    server.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_closes_its_connection_is_not_pressed() {
+    let python = FakePython::new(|call| {
+        if call.number == 0 {
+            Action::ReturnAndClose
+        } else {
+            Action::Return(vec![])
+        }
+    });
+    let server = Server::start(&python).await;
+    server.write("db", "cpu x=0 1").await;
+    server.create("t", "table:cpu").await;
+    server.write("db", "cpu x=1 2").await;
+    server.expect_log("db", "finished execution in").await;
+    server.write("db", "cpu x=2 3").await;
+    let calls = python.calls(2).await;
+    assert_eq!(rows(&calls), ["cpu: x=1.0", "cpu: x=2.0"]);
+    let log = server.log("db").await;
+    let starts = log
+        .iter()
+        .filter(|row| row.contains("starting execution"))
+        .count();
+    assert_eq!(starts, 2, "{log:#?}");
     server.engine.shutdown().await;
 }
 
@@ -282,6 +309,30 @@ async fn a_run_that_takes_too_long_is_cancelled_or_killed_and_the_trigger_goes_o
         )
         .await;
     server.write("db", "cpu x=3 4").await;
+    server.expect_log("db", "finished execution in").await;
+    server.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_with_too_much_memory_is_killed_and_the_trigger_goes_on() {
+    let python = FakePython::new(|call| match call.number {
+        0 => Action::Hang,
+        _ => Action::Return(vec![]),
+    });
+    let server = Server::start_with(&python, |config| config.worker_memory_bytes_max = Some(5 << 20)).await;
+    server.write("db", "cpu x=0 1").await;
+    server.create("t", "table:cpu").await;
+    server.write("db", "cpu x=1 2").await;
+    python.calls(1).await;
+    python.resident_bytes.store(6 << 20, Ordering::SeqCst);
+    server
+        .expect_log(
+            "db",
+            "error executing wal plugin: the plugin's process exceeded its memory limit of 5 MiB",
+        )
+        .await;
+    python.resident_bytes.store(0, Ordering::SeqCst);
+    server.write("db", "cpu x=2 3").await;
     server.expect_log("db", "finished execution in").await;
     server.engine.shutdown().await;
 }

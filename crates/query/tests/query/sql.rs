@@ -6,7 +6,8 @@ use std::time::Duration;
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::StreamExt;
-use tidemill_query::{ParamValue, Params, QueryConfig, QueryErrorKind, SystemTables};
+use tidemill_catalog::Transaction;
+use tidemill_query::{ParamValue, Params, QueryConfig, QueryError, QueryErrorKind, SystemTables};
 
 use crate::support::{DATABASE, Fixture, rows};
 
@@ -524,8 +525,13 @@ async fn unknown_and_deleted_databases_are_not_found() {
         answer.err().expect("the database must not be found")
     };
     let unknown = error("nodb").await;
-    assert_eq!(unknown.to_string(), "query error: database not found: nodb");
+    assert_eq!(unknown.to_string(), "database not found: nodb");
     assert_eq!(unknown.kind(), QueryErrorKind::DatabaseNotFound);
+
+    let delete =
+        |transaction: &mut Transaction| transaction.soft_delete_database(DATABASE, chrono::Utc::now(), None);
+    fixture.catalog.transact(delete).await.unwrap();
+    assert_eq!(error(DATABASE).await.to_string(), "database not found: db");
 }
 
 #[tokio::test]
@@ -541,6 +547,30 @@ async fn a_query_ends_at_its_deadline() {
     assert_eq!(
         answer,
         "Execution error: the query was stopped at its time limit of 0.05 s"
+    );
+}
+
+#[tokio::test]
+async fn a_reader_who_stops_reading_does_not_keep_a_query_beyond_its_deadline() {
+    let timeout = Duration::from_millis(100);
+    let config = QueryConfig {
+        timeout,
+        threads: 1,
+        ..QueryConfig::default()
+    };
+    let fixture = Fixture::with(config, Vec::new()).await;
+    let sql = "SELECT a.value FROM generate_series(1, 1000000) AS a, generate_series(1, 1000000) AS b";
+    let mut output = fixture.engine.sql(DATABASE, sql, Params::new()).await.unwrap();
+    output.batches.next().await.unwrap().unwrap();
+    // The time limit itself is what is waited for.
+    tokio::time::sleep(timeout).await;
+    let rest: Vec<Result<RecordBatch, QueryError>> = output.batches.collect().await;
+    // What was computed ahead is still given, then comes the error: half an answer is not taken for a whole one.
+    assert!(rest.len() <= 4, "{} batches after the deadline", rest.len());
+    assert!(
+        matches!(rest.last(), Some(Err(QueryError::DeadlineExceeded(limit))) if *limit == timeout),
+        "{:?}",
+        rest.last()
     );
 }
 
@@ -598,6 +628,101 @@ async fn memory_is_limited() {
     let sql = "SELECT value FROM generate_series(1, 1000000) ORDER BY value % 7919";
     let error = fixture.batches(sql, Params::new()).await.unwrap_err();
     assert_eq!(error.kind(), QueryErrorKind::Exhausted, "{error}");
+}
+
+#[tokio::test]
+async fn one_call_of_a_function_does_not_take_all_memory() {
+    let fixture = filled().await;
+    for expression in [
+        "range(0, 100000000000)",
+        "range(100000000000)",
+        "generate_series(100000000000, 0, -1)",
+        "range(TIMESTAMP '1970-01-01', TIMESTAMP '2020-01-01', INTERVAL '1 millisecond')",
+        "range(DATE '0001-01-01', DATE '9999-01-01', INTERVAL '1 second')",
+        "repeat('xy', 1000000000)",
+        "repeat(host, 1000000000)",
+        "repeat(state, count * 1000000000)",
+        "lpad(host, 2000000000)",
+        "rpad('x', 2000000000, 'abc')",
+        "array_repeat(1, 2000000000)",
+        "list_repeat([1, 2, 3], 100000000)",
+        "array_resize([1], 10000000000)",
+        "replace(repeat('a', 100000), 'a', repeat('b', 100000))",
+    ] {
+        let sql = format!("SELECT {expression} AS x FROM cpu");
+        let error = fixture.batches(&sql, Params::new()).await.unwrap_err();
+        assert_eq!(error.kind(), QueryErrorKind::Exhausted, "{expression}: {error}");
+    }
+    fixture
+        .check(
+            "SELECT range(2, 8, 3) AS a, generate_series(count) AS b, repeat(host, 3) AS c, lpad('x', 3, '-') AS d, \
+             array_repeat(host, 2) AS e, array_resize([1], 2, 7) AS f, replace('a.b', '.', '::') AS g, \
+             list_repeat(NULL, 1) AS h, rpad(state, NULL) AS i, \
+             range(DATE '2024-01-01', DATE '2024-01-03', INTERVAL '1 day') AS j FROM cpu WHERE host = 'b'",
+            "
+            +--------+-----------+-----+-----+--------+--------+------+----+---+--------------------------+
+            | a      | b         | c   | d   | e      | f      | g    | h  | i | j                        |
+            +--------+-----------+-----+-----+--------+--------+------+----+---+--------------------------+
+            | [2, 5] | [0, 1, 2] | bbb | --x | [b, b] | [1, 7] | a::b | [] |   | [2024-01-01, 2024-01-02] |
+            +--------+-----------+-----+-----+--------+--------+------+----+---+--------------------------+",
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn no_statement_overflows_the_stack() {
+    let fixture = filled().await;
+    let long = |count: usize| {
+        [
+            format!("SELECT usage{} FROM cpu", " + usage".repeat(count)),
+            format!("SELECT usage{} FROM cpu", " IS NULL".repeat(count)),
+            format!(
+                "SELECT * FROM cpu WHERE host = 'x'{}",
+                " OR host = 'y'".repeat(count)
+            ),
+            format!("SELECT 1{}", "::int".repeat(count)),
+            format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(count)),
+            format!("SELECT 1 FROM cpu{}", ", cpu".repeat(count)),
+            format!("SELECT 1 FROM cpu{}", " NATURAL JOIN cpu".repeat(count)),
+            format!("SELECT {}1", "NOT ".repeat(count)),
+            format!("SELECT {}1", "- ".repeat(count)),
+            format!("SELECT {}'1'", "INTERVAL ".repeat(count)),
+            format!("SELECT CAST(1 AS {}", "STRUCT(a ".repeat(count)),
+            format!("SELECT CAST(1 AS {}", "ARRAY<".repeat(count)),
+            format!("{}SELECT 1", "EXPLAIN FORMAT indent ".repeat(count)),
+            format!("SELECT {}1{}", "(".repeat(count), ")".repeat(count)),
+            format!(
+                "SELECT {}1{}",
+                "CASE WHEN true THEN ".repeat(count),
+                " END".repeat(count)
+            ),
+        ]
+    };
+    for sql in long(100_000) {
+        let error = fixture.batches(&sql, Params::new()).await.unwrap_err();
+        assert_eq!(error.kind(), QueryErrorKind::Invalid, "{}: {error}", &sql[..50]);
+    }
+    // The longest that pass. They would end the process on a stack of the usual size.
+    let allowed = [
+        format!("SELECT usage{} FROM cpu", " IS NULL".repeat(1_900)),
+        format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(1_000)),
+        format!("SELECT 1{}", "::int".repeat(2_000)),
+        format!(
+            "SELECT * FROM cpu WHERE host = 'x'{}",
+            " OR host = 'y'".repeat(1_900)
+        ),
+    ];
+    for sql in allowed {
+        let answer = fixture.batches(&sql, Params::new()).await;
+        assert!(answer.is_ok(), "{}: {}", &sql[..50], answer.unwrap_err());
+    }
+    let names: Vec<String> = (0..50_000).map(|name| format!("'h{name}'")).collect();
+    let sql = format!(
+        "SELECT count(*) AS n FROM cpu WHERE host NOT IN ({})",
+        names.join(", ")
+    );
+    let batches = fixture.batches(&sql, Params::new()).await.unwrap();
+    assert_eq!(rows(&batches), [["3"]]);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! `create database`, `create table`, `create trigger`
+//! `create database`, `create table`, `create plugin`, `create trigger`
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use tidemill_client::{Client, CreateTable, CreateTrigger, Field, TriggerSettings};
 use tidemill_triggers::{ErrorBehavior, TriggerSpec, parse_trigger_arguments};
 
+use super::create_plugin::PluginArgs;
 use crate::{
     connection::{Connection, Database},
     failure::CommandError,
@@ -19,6 +20,8 @@ pub(crate) enum CreateCommand {
     Database(DatabaseArgs),
     /// Create a table
     Table(TableArgs),
+    /// Create a plugin to start from, on this machine
+    Plugin(PluginArgs),
     /// Create a trigger: when to run which plugin
     Trigger(TriggerArgs),
 }
@@ -28,6 +31,7 @@ impl CreateCommand {
         match self {
             Self::Database(args) => args.run().await,
             Self::Table(args) => args.run().await,
+            Self::Plugin(args) => args.run(),
             Self::Trigger(args) => args.run().await,
         }
     }

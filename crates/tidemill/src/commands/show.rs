@@ -1,4 +1,4 @@
-//! `show databases`, `show plugins`, `show summary`, `show system`
+//! `show databases`, `show plugins`, `show triggers`, `show summary`, `show system`
 
 use clap::{Args, Subcommand, ValueEnum};
 use tidemill_client::{Client, ClientError, QueryAnswer, QueryRequest};
@@ -20,6 +20,8 @@ pub(crate) enum ShowCommand {
     Databases(DatabasesArgs),
     /// List the files of all plugins that triggers use
     Plugins(PluginsArgs),
+    /// List the triggers of a database
+    Triggers(TriggersArgs),
     /// List the tables and triggers of a database
     Summary(SummaryArgs),
     /// Show system tables of a database
@@ -31,6 +33,7 @@ impl ShowCommand {
         match self {
             Self::Databases(args) => args.run().await,
             Self::Plugins(args) => args.run().await,
+            Self::Triggers(args) => args.run().await,
             Self::Summary(args) => args.run().await,
             Self::System(args) => args.run().await,
         }
@@ -104,6 +107,33 @@ impl PluginsArgs {
         let sql = "SELECT * FROM system.plugin_files".to_owned();
         let answer = query(&client, INTERNAL_DATABASE, sql, self.format).await?;
         print::answer(answer, self.format).await
+    }
+}
+
+const TRIGGERS_HELP: &str = "\
+Example:
+  tidemill show triggers --database weather";
+
+#[derive(Debug, Args)]
+#[command(after_help = TRIGGERS_HELP)]
+pub(crate) struct TriggersArgs {
+    #[command(flatten)]
+    database: Database,
+
+    /// Format of the list
+    #[arg(long, value_enum, default_value = "pretty")]
+    format: TextFormat,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl TriggersArgs {
+    async fn run(self) -> Result<(), CommandError> {
+        let client = self.connection.client()?;
+        let format = Format::from(self.format);
+        let answer = query(&client, &self.database.database, TRIGGERS.to_owned(), format).await?;
+        print::answer(answer, format).await
     }
 }
 

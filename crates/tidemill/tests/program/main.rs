@@ -1,9 +1,12 @@
 //! Whole-program tests: the real binary, real Python, real plugins, over HTTP and the command line.
 
+mod authoring;
+mod documentation;
 mod http_query;
 mod http_write;
 mod isolation;
 mod plugin_api;
+mod python_package;
 mod recovery;
 mod request_triggers;
 mod schedules;

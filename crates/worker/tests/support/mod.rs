@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tidemill_worker::{
     EnvironmentOptions, ExitReason, OutputStream, WorkerCommand, WorkerEvents, worker_environment,
 };
-use tidemill_worker_proto::FromWorker;
+use tidemill_worker_proto::{FromWorker, PROTOCOL_VERSION};
 use tokio::sync::watch;
 
 /// A test that waits longer than this has failed.
@@ -119,7 +119,7 @@ faulthandler.register(signal.SIGUSR1, all_threads=True)
 sock = socket.socket(fileno=int(sys.argv[2]))
 def frame(head, blob=b""):
     sock.sendall(struct.pack("<II", 4 + len(head) + len(blob), len(head)) + head + blob)
-def hello(version=1):
+def hello(version=VERSION):
     frame(bytes([0, version, 3]) + b"3.x")
 def loaded():
     frame(bytes([1]))
@@ -136,7 +136,7 @@ pub(crate) fn fake_worker(program: &str) -> WorkerCommand {
         passed: vec![],
     });
     let mut command = WorkerCommand::new(python(), "no-extension", environment, "test");
-    command.bootstrap = format!("{PREAMBLE}{program}");
+    command.bootstrap = format!("VERSION = {PROTOCOL_VERSION}{PREAMBLE}{program}");
     command.handshake_timeout = DEADLINE;
     command
 }

@@ -143,6 +143,25 @@ def process_scheduled_call(api, call_time, args):
 }
 
 #[test]
+fn a_full_global_namespace_is_an_exception() {
+    let mut session = schedule(
+        "
+try:
+    api.cache.put('k', 1, use_global=True)
+except RuntimeError as error:
+    api.info(str(error).split(':')[0])",
+    );
+    let finished = session.run_answering(Work::Schedule { time_ns: 0 }, &[], |message, _| {
+        let FromWorker::GlobalCache { call, .. } = message else {
+            panic!("{message:?}");
+        };
+        let reply = CacheReply::Full;
+        vec![(ToWorker::CacheDone { call: *call, reply }, vec![])]
+    });
+    assert_eq!(finished.logged(), ["the global cache is full"]);
+}
+
+#[test]
 fn test_caches_have_a_default_time_to_live() {
     let mut session = schedule(
         "api.cache.put('k', 1)\napi.cache.put('k', 1, use_global=True)\napi.info(api.cache.get('k'))",

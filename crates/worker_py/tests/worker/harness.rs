@@ -14,8 +14,8 @@ use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use tempfile::TempDir;
 use tidemill_worker_proto::{
-    EntryPoint, Failure, Frame, FrameDecoder, FromWorker, Load, LogLevel, Outcome, PluginForm, RequestHead,
-    ResponseHead, RunId, TableWrites, ToWorker, Work, encode_frame,
+    EntryPoint, Failure, Frame, FrameDecoder, FromWorker, Load, LogLevel, Outcome, PROTOCOL_VERSION,
+    PluginForm, RequestHead, ResponseHead, RunId, TableWrites, ToWorker, Work, encode_frame,
 };
 
 const BOOTSTRAP: &str = include_str!("../../bootstrap.py");
@@ -71,7 +71,7 @@ impl Session {
             matches!(
                 &hello,
                 FromWorker::Hello {
-                    protocol_version: 1,
+                    protocol_version: PROTOCOL_VERSION,
                     ..
                 }
             ),

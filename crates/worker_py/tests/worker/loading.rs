@@ -161,8 +161,27 @@ fn a_broken_edit_fails_runs_until_it_is_mended() {
     );
     session.write_file("plugin.py", &say("", "'mended'"));
     assert_eq!(session.schedule().logged(), ["mended"]);
+}
+
+#[test]
+fn a_plugin_whose_file_is_gone_runs_on_until_there_is_another() {
+    let mut session = Session::start();
+    session.write_file("plugin.py", &say("", "'first'"));
+    session.load_ok("plugin.py");
     fs::remove_file(session.plugin_dir.path().join("plugin.py")).unwrap();
-    assert!(session.schedule().failed().message.contains("FileNotFoundError"));
+    assert_eq!(session.schedule().logged(), ["first"]);
+    session.write_file("plugin.py", &say("", "'second'"));
+    assert_eq!(session.schedule().logged(), ["second"]);
+
+    session.write_file("pack/__init__.py", &say("from .part import word", "word"));
+    session.write_file("pack/part.py", "word = 'old'\n");
+    session.load_ok("pack");
+    fs::remove_dir_all(session.plugin_dir.path().join("pack")).unwrap();
+    assert_eq!(session.schedule().logged(), ["old"]);
+    session.write_file("pack/part.py", "word = 'new'\n");
+    assert_eq!(session.schedule().logged(), ["old"]);
+    session.write_file("pack/__init__.py", &say("from .part import word", "word"));
+    assert_eq!(session.schedule().logged(), ["new"]);
 }
 
 #[test]

@@ -132,6 +132,28 @@ api.write('m f=1')",
 }
 
 #[test]
+fn a_query_is_abandoned_with_its_run() {
+    let mut session = schedule("api.info('here')\napi.query('long')");
+    let run = session.begin(Work::Schedule { time_ns: 0 }, &[]);
+    let asked = loop {
+        if let FromWorker::Query { call, .. } = session.next().head {
+            break call;
+        }
+    };
+    let reason = "enough".to_owned();
+    session.send(&ToWorker::Cancel { run, reason }, &[]);
+    let mut abandoned = Vec::new();
+    let finished = session.finish(run, |message, _| {
+        if let FromWorker::AbandonQuery { call } = message {
+            abandoned.push(*call);
+        }
+        vec![]
+    });
+    assert_eq!(finished.failed().message, "RunTimeout: enough");
+    assert_eq!(abandoned, [asked]);
+}
+
+#[test]
 fn a_run_that_has_ended_or_not_begun_is_not_hit() {
     let mut session = schedule("api.info('here')\nif state.get('wait'):\n    api.query('q')");
     session.send(
@@ -298,6 +320,54 @@ def process_request(api, parameters, headers, body, args):
             session.request().answered(),
             "200 [Content-Type: text/html] quick"
         );
+    }
+}
+
+#[test]
+fn a_forked_process_has_no_part_in_the_connection() {
+    // The child comes back from the function too, as in a plugin that forgets to end it.
+    let mut session = schedule(
+        "
+import os
+if state.get('child') is not None:
+    return api.info('status', os.waitpid(state['child'], 0)[1])
+reader, writer = os.pipe()
+state['child'] = os.fork()
+if state['child'] == 0:
+    for call in (lambda: api.info('from the child'), lambda: api.query('q'), lambda: api.write_sync('m f=1', True)):
+        try:
+            call()
+        except RuntimeError as error:
+            os.write(writer, str(error).split(':')[0].encode() + b'; ')
+    return
+os.close(writer)
+said = b''
+while chunk := os.read(reader, 1000):
+    said += chunk
+api.info(said.decode())",
+    );
+    let refused = "influxdb3_local cannot be used in a forked process; ";
+    assert_eq!(session.schedule().logged(), [refused.repeat(3)]);
+    assert_eq!(session.schedule().logged(), ["status 0"]);
+}
+
+#[test]
+fn multiprocessing_works_in_a_plugin() {
+    let mut session = Session::with_plugin(
+        EntryPoint::ScheduledCall,
+        "
+import multiprocessing
+
+def square(number):
+    return number * number
+
+def process_scheduled_call(api, call_time, args):
+    with multiprocessing.get_context('fork').Pool(2) as pool:
+        api.info(pool.map(square, [1, 2, 3]))
+",
+    );
+    for _ in 0..2 {
+        assert_eq!(session.schedule().logged(), ["[1, 4, 9]"]);
     }
 }
 

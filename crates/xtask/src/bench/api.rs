@@ -22,7 +22,7 @@ pub(crate) struct NewTrigger<'a> {
     pub name: &'a str,
     pub plugin: &'a str,
     pub specification: &'a str,
-    pub arguments: Value,
+    pub arguments: &'a Value,
 }
 
 impl Api {
@@ -90,6 +90,15 @@ impl Api {
         let body = json!({ "plugin_name": file, "content": content });
         let request = self.endpoint.json("POST", "/api/v3/plugins/files", &body);
         self.expect_success("uploading a plugin", &request)
+            .await
+            .map(drop)
+    }
+
+    /// Installs a Python package in the environment of the plugins.
+    pub(crate) async fn install_package(&mut self, name: &str) -> Result<(), Failure> {
+        let target = "/api/v3/configure/plugin_environment/install_packages";
+        let request = self.endpoint.json("POST", target, &json!({ "packages": [name] }));
+        self.expect_success("installing a package", &request)
             .await
             .map(drop)
     }

@@ -10,7 +10,8 @@ pub(crate) const START_S: u64 = 1_767_225_600;
 /// Seconds between two rows of a host.
 pub(crate) const STEP_S: u64 = 10;
 
-const FIELDS: [&str; 10] = [
+/// The float columns.
+pub(crate) const FIELDS: [&str; 10] = [
     "usage_user",
     "usage_system",
     "usage_idle",
@@ -80,26 +81,56 @@ impl CpuLoad {
         (self.rows / self.hosts as usize) as u64 * STEP_S / 3600
     }
 
+    /// How many pairs of a host and an hour have rows.
+    pub(crate) fn host_hours(&self) -> usize {
+        let hosts = self.hosts as usize;
+        (0..hosts)
+            .map(|host| {
+                let rows_of_host = (self.rows + hosts - 1 - host) / hosts;
+                (rows_of_host as u64 * STEP_S).div_ceil(3600) as usize
+            })
+            .sum()
+    }
+
     /// Line protocol of all rows for `table`.
     pub(crate) fn render(&self, table: &str) -> RenderedLoad {
         let mut dealer = Dealer::new(self.connections, self.batch_lines);
+        self.walk(table, |row, host, time_s| {
+            let connection = match self.order {
+                Order::Host => row % self.hosts as usize % self.connections,
+                Order::Time => row / self.batch_lines % self.connections,
+            };
+            dealer.deal(connection, |line| host.write_line(line, time_s));
+        });
+        RenderedLoad {
+            by_connection: dealer.finish(),
+            rows: self.rows,
+        }
+    }
+
+    /// The mean of every field over all rows, by which answers can be checked.
+    pub(crate) fn means(&self) -> [f64; FIELDS.len()] {
+        let mut sums = [0_u64; FIELDS.len()];
+        self.walk("", |_, host, _| {
+            for (sum, value) in sums.iter_mut().zip(host.values) {
+                *sum += u64::from(value);
+            }
+        });
+        sums.map(|sum| sum as f64 / f64::from(VALUE_SCALE) / self.rows as f64)
+    }
+
+    /// Visits the rows in order of time, with the host as it is then.
+    fn walk(&self, table: &str, mut visit: impl FnMut(usize, &Host, u64)) {
         let mut random = Random(self.seed);
         let mut hosts: Vec<Host> = (0..self.hosts)
             .map(|number| Host::new(table, number, &mut random))
             .collect();
         for row in 0..self.rows {
-            let number = row % hosts.len();
             let time_s = START_S + (row / hosts.len()) as u64 * STEP_S;
-            let connection = match self.order {
-                Order::Host => number % self.connections,
-                Order::Time => row / self.batch_lines % self.connections,
-            };
-            hosts[number].step(&mut random);
-            dealer.deal(connection, |line| hosts[number].write_line(line, time_s));
-        }
-        RenderedLoad {
-            by_connection: dealer.finish(),
-            rows: self.rows,
+            let number = row % hosts.len();
+            let host = &mut hosts[number];
+            host.step(&mut random);
+            visit(row, host, time_s);
         }
     }
 }
@@ -246,6 +277,28 @@ mod tests {
         assert_ne!(
             SMALL.render("cpu").by_connection,
             other.render("cpu").by_connection
+        );
+    }
+
+    #[test]
+    fn means_are_those_of_the_lines() {
+        let load = SMALL.render("cpu");
+        let sum: f64 = lines(&load)
+            .iter()
+            .map(|line| {
+                let field = line.split("usage_user=").nth(1).unwrap();
+                field.split(',').next().unwrap().parse::<f64>().unwrap()
+            })
+            .sum();
+        assert!((sum / 1_000.0 - SMALL.means()[0]).abs() < 1e-9);
+    }
+
+    #[test]
+    fn hours_of_hosts_are_counted() {
+        let hours_of_rows = |rows| CpuLoad { rows, ..SMALL }.host_hours();
+        assert_eq!(
+            [0, 1, 7, 7 * 360, 7 * 360 + 1].map(hours_of_rows),
+            [0, 1, 7, 7, 8]
         );
     }
 

@@ -39,16 +39,6 @@ impl Machine {
         }
     }
 
-    /// A warning where others were at work on this machine.
-    pub(crate) fn unrest(&self) -> Option<String> {
-        (self.load_average > 0.5).then(|| {
-            format!(
-                "the machine was not quiet: load average {:.1} before the bench began",
-                self.load_average
-            )
-        })
-    }
-
     pub(crate) fn in_a_line(&self) -> String {
         let gibibytes = self.memory_bytes as f64 / f64::from(1 << 30);
         format!(

@@ -10,19 +10,26 @@ use clap::{Args, ValueEnum};
 
 use crate::compile;
 use crate::failure::{During, Failure};
+use crate::interruption::interrupted;
 use crate::prerequisites;
 use crate::workspace::Workspace;
 
 mod api;
+mod budget;
+mod bystanders;
+mod disk;
 mod load;
 mod machine;
 mod measure;
 mod report;
 mod statistics;
 mod subject;
+mod unit;
 mod workloads;
 
+use bystanders::Bystanders;
 use load::{CpuLoad, Order};
+pub(crate) use measure::budgets;
 use report::Report;
 use subject::{Address, Subject};
 use workloads::Workload;
@@ -72,6 +79,12 @@ pub(crate) struct BenchOptions {
     /// The seed of the load.
     #[arg(long, default_value_t = 42)]
     seed: u64,
+    /// Compare the request trigger with applications on Granian, which is installed from PyPI for the time of the run.
+    #[arg(long)]
+    compare_granian: bool,
+    /// Fail where a figure misses its budget; where several servers are measured, a figure of the first.
+    #[arg(long)]
+    check: bool,
     /// Write machine, commit and figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -99,28 +112,57 @@ impl BenchOptions {
     }
 }
 
-/// Measures, prints a table, writes the JSON file. Fails where a workload failed, after all of them were tried.
+/// Measures, prints a table, writes the JSON file. Fails where a workload failed, after all of them were tried, and
+/// where that was asked for, when a budget was missed.
 pub(crate) async fn run(workspace: &Workspace, options: &BenchOptions) -> Result<(), Failure> {
+    let addresses = addresses(workspace, options)?;
     let mut report = Report::new(workspace, options);
-    for address in addresses(workspace, options)? {
-        eprintln!("measuring {address}");
-        let mut subject = Subject::open(address).await?;
-        let outcome = workloads::run(&mut subject, options).await;
-        subject.close().await?;
-        report.add(outcome);
+    tokio::select! {
+        measured = measure(addresses, options, &mut report) => measured?,
+        // What was started is stopped as the other branch is dropped.
+        interruption = interrupted() => {
+            interruption?;
+            return Err(Failure::new("interrupted"));
+        }
     }
     print!("{report}");
     if let Some(path) = &options.json {
         std::fs::write(path, report.to_json()).during(format!("cannot write {}", path.display()))?;
     }
     let problems = report.problems();
-    if problems.is_empty() {
-        return Ok(());
+    if !problems.is_empty() {
+        let list = problems.join("\n");
+        return Err(Failure::new(format!("some workloads failed:\n{list}")));
     }
-    Err(Failure::new(format!(
-        "some workloads failed:\n{}",
-        problems.join("\n")
-    )))
+    let missed = report.missed_budgets();
+    if options.check && !missed.is_empty() {
+        let list = missed.join("\n");
+        return Err(Failure::new(format!("some budgets were missed:\n{list}")));
+    }
+    Ok(())
+}
+
+async fn measure(
+    addresses: Vec<Address>,
+    options: &BenchOptions,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let all_are_ours = addresses
+        .iter()
+        .all(|address| matches!(address, Address::Program(_)));
+    let bystanders = Bystanders::watch();
+    for address in addresses {
+        eprintln!("measuring {address}");
+        let mut subject = Subject::open(address).await?;
+        let outcome = workloads::run(&mut subject, options).await;
+        subject.close().await?;
+        report.add(outcome);
+    }
+    // A server that we did not start would count as a bystander.
+    if all_are_ours {
+        report.set_bystander_cores(bystanders.cores());
+    }
+    Ok(())
 }
 
 fn addresses(workspace: &Workspace, options: &BenchOptions) -> Result<Vec<Address>, Failure> {

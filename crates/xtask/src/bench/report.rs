@@ -1,14 +1,16 @@
 //! The figures for people, as a table, and for programs, as JSON.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
 use super::BenchOptions;
+use super::budget::Budget;
 use super::load::Order;
 use super::machine::Machine;
-use super::measure::{Budget, Measure};
+use super::measure::Measure;
 use super::workloads::Outcome;
 use crate::workspace::Workspace;
 
@@ -19,7 +21,12 @@ pub(crate) struct Report {
     taken_at_s: u64,
     load: Value,
     outcomes: Vec<Outcome>,
+    /// Cores that others kept busy during the run, where that is known.
+    bystander_cores: Option<f64>,
 }
+
+/// More than this makes figures worse than they are.
+const BYSTANDER_CORES_QUIET: f64 = 0.1;
 
 impl Report {
     pub(crate) fn new(workspace: &Workspace, options: &BenchOptions) -> Self {
@@ -39,7 +46,12 @@ impl Report {
                 "repeat": options.repeat,
             }),
             outcomes: Vec::new(),
+            bystander_cores: None,
         }
+    }
+
+    pub(crate) fn set_bystander_cores(&mut self, cores: f64) {
+        self.bystander_cores = Some(cores);
     }
 
     pub(crate) fn add(&mut self, outcome: Outcome) {
@@ -57,6 +69,13 @@ impl Report {
                     .map(|problem| format!("{}: {problem}", outcome.subject))
             })
             .collect()
+    }
+
+    /// The figures of the first server that do not keep to their budget.
+    pub(crate) fn missed_budgets(&self) -> Vec<String> {
+        self.outcomes
+            .first()
+            .map_or_else(Vec::new, |outcome| missed(&outcome.figures))
     }
 
     /// The whole report; the keys of figures are those of [`Measure::meaning`].
@@ -78,6 +97,7 @@ impl Report {
             "commit": self.commit,
             "taken_at": self.taken_at_s,
             "load": self.load,
+            "bystander_cores": self.bystander_cores,
             "subjects": subjects,
         });
         format!("{report:#}\n")
@@ -163,6 +183,20 @@ fn ratio_text(budget: Budget, first: Option<f64>, other: Option<f64>) -> String 
     }
 }
 
+fn missed(figures: &BTreeMap<Measure, f64>) -> Vec<String> {
+    figures
+        .iter()
+        .filter_map(|(measure, value)| {
+            let meaning = measure.meaning();
+            let is_missed = meaning.budget.is_met(*value) == Some(false);
+            is_missed.then(|| {
+                let (value, bound) = (meaning.unit.text(*value), meaning.budget.text(meaning.unit));
+                format!("{} is {value}, the budget is {bound}", meaning.key)
+            })
+        })
+        .collect()
+}
+
 fn verdict(budget: Budget, value: Option<f64>) -> &'static str {
     match value.and_then(|value| budget.is_met(value)) {
         Some(true) => "ok",
@@ -175,8 +209,13 @@ impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{}", self.machine.in_a_line())?;
         writeln!(f, "commit {}", self.commit.as_deref().unwrap_or("unknown"))?;
-        if let Some(warning) = self.machine.unrest() {
-            writeln!(f, "{warning}")?;
+        if let Some(cores) = self.bystander_cores {
+            let warning = if cores > BYSTANDER_CORES_QUIET {
+                ": the machine was not quiet"
+            } else {
+                ""
+            };
+            writeln!(f, "others kept {cores:.2} cores busy meanwhile{warning}")?;
         }
         for (position, outcome) in self.outcomes.iter().enumerate() {
             writeln!(f, "[{}] {}", position + 1, outcome.subject)?;
@@ -217,4 +256,26 @@ fn write_aligned(f: &mut fmt::Formatter<'_>, lines: &[Vec<String>]) -> fmt::Resu
         writeln!(f, "{}", cells.join("  ").trim_end())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_a_budget_can_miss_it() {
+        let figures = BTreeMap::from([
+            (Measure::IngestRate, 449_999.0),
+            (Measure::IngestBatchP99, 1e9),
+            (Measure::PointP50, 2.0),
+            (Measure::StartTriggers, 5.25),
+        ]);
+        assert_eq!(
+            missed(&figures),
+            [
+                "ingest.rows_per_s is 449,999 rows/s, the budget is >= 450,000 rows/s",
+                "triggers.start_s is 5.25 s, the budget is <= 5.00 s",
+            ]
+        );
+    }
 }

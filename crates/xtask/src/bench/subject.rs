@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
@@ -154,6 +154,19 @@ impl Subject {
         Ok(())
     }
 
+    /// Stops the server and starts a new one on the same data; when that was started.
+    pub(crate) async fn restart(&mut self) -> Result<Instant, Failure> {
+        let own = self
+            .own
+            .take()
+            .ok_or_else(|| Failure::new("a server that the bench did not start cannot be restarted"))?;
+        let (_, own) = own.restart_after_stop().await?;
+        let started = own.server.started();
+        self.api = Api::new(own.server.endpoint().clone());
+        self.own = Some(own);
+        Ok(started)
+    }
+
     pub(crate) fn name(&self) -> String {
         self.address.to_string()
     }
@@ -164,6 +177,11 @@ impl Subject {
             Address::Program(path) => Some(path),
             Address::Running { .. } => None,
         }
+    }
+
+    /// Where the server keeps its files; `None` where the server is not ours.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        self.own.as_ref().map(|own| own.directory.path())
     }
 
     /// The server's process id where it is known.

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::compile;
 use crate::failure::{During, Failure};
+use crate::interruption::interrupted;
 use crate::prerequisites;
 use crate::server::{Server, ServerSetup};
 use crate::workspace::Workspace;
@@ -124,18 +124,6 @@ async fn look(
         evidence.gather(server.endpoint(), command_line).await;
     }
     tokio::time::sleep(LOOK_EVERY).await;
-    Ok(())
-}
-
-/// Returns when the user has had enough, by Ctrl-C or by ending the task.
-async fn interrupted() -> Result<(), Failure> {
-    let mut interrupt = signal(SignalKind::interrupt()).during("cannot listen for Ctrl-C")?;
-    let mut terminate = signal(SignalKind::terminate()).during("cannot listen for SIGTERM")?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    println!();
     Ok(())
 }
 

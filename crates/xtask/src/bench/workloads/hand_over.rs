@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Findings, Plugin, Trigger, ingest, trigger_target, until_trigger_answers, with_triggers};
+use super::triggers::{Plugin, Trigger, until_answers, with_triggers};
+use super::{Findings, ingest};
 use crate::bench::BenchOptions;
 use crate::bench::measure::Measure;
 use crate::bench::statistics::median;
@@ -15,18 +16,13 @@ const RUNS: usize = 7;
 
 pub(super) async fn measure(subject: &mut Subject, options: &BenchOptions) -> Result<Findings, Failure> {
     let rows = ingest::ensure_written(subject, options).await?.min(ROWS);
-    let database = subject.data.clone();
-    let path = format!("{database}_hand_over");
     let trigger = Trigger {
-        database: &database,
-        name: "hand_over",
-        plugin: Plugin::HandOver,
-        specification: &format!("request:{path}"),
         arguments: json!({ "rows": rows.to_string() }),
+        ..Trigger::request(&subject.data, "hand_over", Plugin::HandOver)
     };
+    let target = trigger.target();
     with_triggers(subject, &[trigger], async |subject| {
-        let target = trigger_target(&path);
-        until_trigger_answers(subject, &target).await?;
+        until_answers(&mut subject.api, &target).await?;
         let request = subject.api.endpoint().get(&target);
         let mut samples_ms = Vec::new();
         for _ in 0..RUNS {

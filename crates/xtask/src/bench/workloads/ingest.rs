@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::rest::{REST_CORES, cpu_seconds_at_rest};
 use super::{Findings, milliseconds};
 use crate::bench::BenchOptions;
 use crate::bench::api::write_head;
@@ -11,7 +12,6 @@ use crate::bench::statistics::percentile;
 use crate::bench::subject::Subject;
 use crate::failure::{During, Failure};
 use crate::http::{Connection, Endpoint};
-use crate::process_info::cpu_seconds_of_tree;
 
 /// The table that queries read.
 pub(super) const TABLE: &str = "cpu";
@@ -25,9 +25,11 @@ pub(super) async fn measure(subject: &mut Subject, options: &BenchOptions) -> Re
     };
     let load = options.load().render(&table);
     let (rows, megabytes) = (load.rows as f64, load.bytes() as f64 / 1e6);
-    let cpu_before_s = subject.pid().map(cpu_seconds_of_tree);
+    // A server that has just started may still be making its environment, and what it puts off until after its answers
+    // counts as well.
+    let cpu_before_s = cpu_seconds_at_rest(subject.pid(), REST_CORES).await;
     let mut written = write_all(subject.api.endpoint(), &subject.data, load).await?;
-    let cpu_after_s = subject.pid().map(cpu_seconds_of_tree);
+    let cpu_after_s = cpu_seconds_at_rest(subject.pid(), REST_CORES).await;
     subject.rows_written.get_or_insert(options.rows as usize);
 
     let mut findings = Findings::default();
@@ -50,6 +52,7 @@ pub(super) async fn ensure_written(subject: &mut Subject, options: &BenchOptions
     }
     let load = options.load().render(TABLE);
     write_all(subject.api.endpoint(), &subject.data, load).await?;
+    cpu_seconds_at_rest(subject.pid(), REST_CORES).await;
     subject.rows_written = Some(options.rows as usize);
     Ok(options.rows as usize)
 }

@@ -1,25 +1,32 @@
 //! The workloads, one file for those that belong together, and what they need in common.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use tokio::time::sleep;
 
 use super::BenchOptions;
-use super::api::NewTrigger;
 use super::measure::Measure;
 use super::statistics::median;
-use super::subject::Subject;
+use super::subject::{Address, Subject};
 use crate::failure::Failure;
 
+mod calls;
+mod granian;
 mod hand_over;
+mod idle;
 mod ingest;
 mod latency;
 mod lifecycle;
+mod parallel;
 mod queries;
 mod request;
+mod rest;
+mod triggers;
 mod walk;
+mod worker_crash;
 
 /// Something that can be measured by itself; they run in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,14 +43,20 @@ pub(crate) enum Workload {
     Derive,
     /// A data-write plugin that looks at every row.
     Walk,
+    /// The same through `to_arrow()`; installs pyarrow in the server.
+    Arrow,
     /// A request trigger called over several connections.
     Request,
     /// Two triggers that keep a core busy each.
     Parallel,
     /// Starting empty, with the rows, and after kill -9; servers of our own only.
     Start,
+    /// A worker process killed; servers of our own only.
+    WorkerCrash,
     /// Memory of an idle server and of idle triggers; servers of our own only.
     Idle,
+    /// Starting with 100 triggers, and the CPU time they take when idle; servers of our own only.
+    ManyTriggers,
 }
 
 impl Workload {
@@ -59,12 +72,23 @@ impl Workload {
             Workload::HandOver => hand_over::measure(subject, options).await,
             Workload::Point => latency::measure_points(subject).await,
             Workload::Derive => latency::measure_derived_rows(subject).await,
-            Workload::Walk => walk::measure(subject, options).await,
-            Workload::Request => request::measure_rate(subject, options).await,
-            Workload::Parallel => request::measure_parallelism(subject).await,
-            Workload::Start => lifecycle::measure_starts(subject, options).await,
-            Workload::Idle => lifecycle::measure_idle(subject).await,
+            Workload::Walk => walk::measure_rows(subject, options).await,
+            Workload::Arrow => walk::measure_arrow(subject, options).await,
+            Workload::Request => request::measure(subject, options).await,
+            Workload::Parallel => parallel::measure(subject).await,
+            Workload::Start => lifecycle::measure_starts(our_program(subject)?, options).await,
+            Workload::WorkerCrash => with_own_server(our_program(subject)?, worker_crash::measure).await,
+            Workload::Idle => with_own_server(our_program(subject)?, idle::measure_memory).await,
+            Workload::ManyTriggers => {
+                with_own_server(our_program(subject)?, idle::measure_many_triggers).await
+            }
         }
+    }
+
+    /// Whether it can only be measured on servers that the bench starts itself.
+    fn starts_servers(self) -> bool {
+        use Workload::{Idle, ManyTriggers, Start, WorkerCrash};
+        matches!(self, Start | WorkerCrash | Idle | ManyTriggers)
     }
 }
 
@@ -100,6 +124,13 @@ pub(crate) async fn run(subject: &mut Subject, options: &BenchOptions) -> Outcom
     let mut notes = Vec::new();
     let mut problems = Vec::new();
     for workload in options.workloads() {
+        if workload.starts_servers() && subject.program().is_none() {
+            notes.push(format!(
+                "{} needs a server that the bench starts itself",
+                workload.name()
+            ));
+            continue;
+        }
         for _ in 0..options.repeat {
             let started = Instant::now();
             match workload.measure(subject, options).await {
@@ -109,13 +140,13 @@ pub(crate) async fn run(subject: &mut Subject, options: &BenchOptions) -> Outcom
                     }
                     notes.extend(findings.notes);
                     eprintln!(
-                        "  {:<10} {:>6.1} s",
+                        "  {:<13} {:>6.1} s",
                         workload.name(),
                         started.elapsed().as_secs_f64()
                     );
                 }
                 Err(failure) => {
-                    eprintln!("  {:<10} failed: {failure}", workload.name());
+                    eprintln!("  {:<13} failed: {failure}", workload.name());
                     problems.push(format!("{}: {failure}", workload.name()));
                     break;
                 }
@@ -135,105 +166,25 @@ pub(crate) async fn run(subject: &mut Subject, options: &BenchOptions) -> Outcom
     }
 }
 
-/// The plugins that workloads put into the server.
-#[derive(Clone, Copy)]
-enum Plugin {
-    Burn,
-    Derive,
-    HandOver,
-    Request,
-    Walk,
+fn our_program(subject: &Subject) -> Result<&Path, Failure> {
+    subject
+        .program()
+        .ok_or_else(|| Failure::new("the server is not ours to start"))
 }
 
-impl Plugin {
-    fn file(self) -> &'static str {
-        match self {
-            Plugin::Burn => "bench_burn.py",
-            Plugin::Derive => "bench_derive.py",
-            Plugin::HandOver => "bench_handover.py",
-            Plugin::Request => "bench_request.py",
-            Plugin::Walk => "bench_walk.py",
-        }
-    }
-
-    fn content(self) -> &'static str {
-        match self {
-            Plugin::Burn => include_str!("../../../bench_plugins/bench_burn.py"),
-            Plugin::Derive => include_str!("../../../bench_plugins/bench_derive.py"),
-            Plugin::HandOver => include_str!("../../../bench_plugins/bench_handover.py"),
-            Plugin::Request => include_str!("../../../bench_plugins/bench_request.py"),
-            Plugin::Walk => include_str!("../../../bench_plugins/bench_walk.py"),
-        }
-    }
-}
-
-/// A trigger for the time of one measurement.
-struct Trigger<'a> {
-    database: &'a str,
-    name: &'a str,
-    plugin: Plugin,
-    specification: &'a str,
-    arguments: serde_json::Value,
-}
-
-/// Creates the triggers, measures, and deletes them, whatever the measurement gave. Where it failed, the failure says
-/// what the plugins logged.
-async fn with_triggers<T>(
-    subject: &mut Subject,
-    triggers: &[Trigger<'_>],
-    measure: impl AsyncFnOnce(&mut Subject) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    for trigger in triggers {
-        subject
-            .install_plugin(trigger.plugin.file(), trigger.plugin.content())
-            .await?;
-        subject
-            .api
-            .create_trigger(&NewTrigger {
-                database: trigger.database,
-                name: trigger.name,
-                plugin: trigger.plugin.file(),
-                specification: trigger.specification,
-                arguments: trigger.arguments.clone(),
-            })
-            .await?;
-    }
-    let mut measured = measure(subject).await;
-    if let (Err(failure), Some(trigger)) = (&measured, triggers.first()) {
-        let log = subject.api.plugin_log(trigger.database).await;
-        measured = Err(Failure::new(format!("{failure}; the plugins' log: {log}")));
-    }
-    for trigger in triggers {
-        subject.api.delete_trigger(trigger.database, trigger.name).await?;
-    }
+/// A server that nothing else was done to, for the time of one measurement.
+async fn with_own_server(
+    program: &Path,
+    measure: impl AsyncFnOnce(&mut Subject) -> Result<Findings, Failure>,
+) -> Result<Findings, Failure> {
+    let mut own = Subject::open(Address::Program(program.to_owned())).await?;
+    let measured = measure(&mut own).await;
+    own.close().await?;
     measured
 }
 
-/// The path of the request trigger `path`.
-fn trigger_target(path: &str) -> String {
-    format!("/api/v3/engine/{path}")
-}
-
-/// Long enough for an environment to be made and a worker to start.
-const FIRST_ANSWER_LIMIT: Duration = Duration::from_mins(2);
-
-/// Calls a request trigger until it answers 200: its worker is then up.
-async fn until_trigger_answers(subject: &mut Subject, target: &str) -> Result<(), Failure> {
-    let request = subject.api.endpoint().get(target);
-    let mut last = String::new();
-    let answered = wait_until(FIRST_ANSWER_LIMIT, Duration::from_millis(20), async || {
-        let answer = subject.api.exchange(&request).await?;
-        last = format!("{}: {}", answer.status, answer.text());
-        Ok(answer.is_success())
-    })
-    .await?;
-    if answered {
-        Ok(())
-    } else {
-        Err(Failure::new(format!(
-            "{target} never answered 200, at last {last}"
-        )))
-    }
+fn server_pid(subject: &Subject) -> Result<u32, Failure> {
+    subject.pid().ok_or_else(|| Failure::new("the server has ended"))
 }
 
 /// Checks again and again; false where the limit has passed.

@@ -6,13 +6,15 @@ use super::ingest::{self, TABLE};
 use super::{Findings, milliseconds};
 use crate::bench::BenchOptions;
 use crate::bench::api::{Row, query_request};
-use crate::bench::load::{CpuLoad, START_S, host_name};
+use crate::bench::load::{CpuLoad, FIELDS, START_S, host_name};
 use crate::bench::measure::Measure;
 use crate::bench::statistics::median;
 use crate::bench::subject::Subject;
 use crate::failure::{During, Failure};
 
 const WARM_UP_RUNS: u32 = 2;
+/// Sums of floats differ in their last digits with the order of adding.
+const MEAN_TOLERANCE: f64 = 1e-6;
 
 /// A query, and how many rows its answer must have where that is known.
 struct Query {
@@ -25,6 +27,10 @@ pub(super) async fn measure(subject: &mut Subject, options: &BenchOptions) -> Re
     let rows_written = ingest::ensure_written(subject, options).await?;
     let database = subject.data.clone();
     check_count(&subject.api.query(&database, &count_sql()).await?, rows_written)?;
+    check_means(
+        &subject.api.query(&database, &means_sql()).await?,
+        &options.load(),
+    )?;
     let mut findings = Findings::default();
     for query in queries(&options.load()) {
         let request = query_request(subject.api.endpoint(), &database, &query.sql);
@@ -55,6 +61,32 @@ pub(super) async fn measure(subject: &mut Subject, options: &BenchOptions) -> Re
 
 pub(super) fn count_sql() -> String {
     format!("SELECT count(*) AS row_count FROM {TABLE}")
+}
+
+/// The fields whose means are asked for.
+fn mean_fields() -> &'static [&'static str] {
+    &FIELDS[..5]
+}
+
+fn means_sql() -> String {
+    let means: Vec<String> = mean_fields()
+        .iter()
+        .map(|field| format!("avg({field}) AS {field}"))
+        .collect();
+    format!("SELECT {} FROM {TABLE}", means.join(", "))
+}
+
+/// What is answered fast must also be right.
+fn check_means(answer: &[Row], load: &CpuLoad) -> Result<(), Failure> {
+    for (field, expected) in mean_fields().iter().zip(load.means()) {
+        let mean = answer.first().and_then(|row| row.get(*field)?.as_f64());
+        if mean.is_none_or(|mean| (mean - expected).abs() > MEAN_TOLERANCE) {
+            return Err(Failure::new(format!(
+                "the mean of {field} is {expected}, the server answers {answer:?}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Every row that was acknowledged must be there.
@@ -92,21 +124,14 @@ fn queries(load: &CpuLoad) -> Vec<Query> {
     let query = |measure, sql, rows| Query { measure, sql, rows };
     vec![
         query(Measure::QueryCount, count_sql(), Some(1)),
-        query(
-            Measure::QueryMeans,
-            format!(
-                "SELECT avg(usage_user), avg(usage_system), avg(usage_idle), avg(usage_nice), avg(usage_iowait) \
-                 FROM {TABLE}"
-            ),
-            Some(1),
-        ),
+        query(Measure::QueryMeans, means_sql(), Some(1)),
         query(
             Measure::QueryHostHour,
             format!(
                 "SELECT hostname, date_bin(INTERVAL '1 hour', time) AS hour, \
                  avg(usage_user), avg(usage_system), avg(usage_idle) FROM {TABLE} GROUP BY 1, 2"
             ),
-            None,
+            Some(load.host_hours()),
         ),
         query(
             Measure::QueryOneHost,

@@ -1,0 +1,162 @@
+//! The routes over a real catalog, log, store and query engine, most of them without a socket.
+
+mod bodies;
+mod configuration;
+mod connections;
+mod queries;
+mod writes;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use serde_json::Value;
+use tidemill_catalog::{Catalog, Limits};
+use tidemill_engine::{Engine, EngineConfig, PluginLogs};
+use tidemill_ingest::{Ingest, IngestConfig};
+use tidemill_query::{QueryConfig, QueryEngine};
+use tidemill_store::{Store, StoreConfig};
+use tidemill_wal::{ObjectMedium, WalConfig};
+use tower::ServiceExt;
+use uuid::Uuid;
+
+use crate::body::BodyLimits;
+use crate::routes::router;
+use crate::state::AppState;
+
+/// Largest request body of a test server.
+const BODY_BYTES_MAX: usize = 100_000;
+
+/// A server without a socket and without plugins, which forgets everything.
+struct Server {
+    router: Router,
+}
+
+/// An answer, read to its end.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// Status and JSON body, null for none.
+    fn outcome(&self) -> (u16, Value) {
+        let body = if self.body.is_empty() {
+            Value::Null
+        } else {
+            assert_eq!(
+                self.headers["content-type"],
+                "application/json",
+                "{}",
+                self.text()
+            );
+            self.json()
+        };
+        (self.status.as_u16(), body)
+    }
+}
+
+impl Server {
+    async fn start() -> Self {
+        Self::with_limits(Limits::default()).await
+    }
+
+    async fn with_limits(limits: Limits) -> Self {
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let catalog = Arc::new(Catalog::open(Arc::clone(&objects), "test", limits).await.unwrap());
+        let (opening, runtime) = (Arc::clone(&catalog), tokio::runtime::Handle::current());
+        let open = move || {
+            let medium = Box::new(ObjectMedium::new(objects, "test/wal", runtime));
+            let config = IngestConfig {
+                wal: WalConfig::default(),
+                tail_bytes_max: 1 << 20,
+            };
+            Ingest::open(
+                medium,
+                config,
+                opening,
+                Arc::new(Store::new(StoreConfig::default())),
+            )
+        };
+        let ingest = Arc::new(tokio::task::spawn_blocking(open).await.unwrap().unwrap());
+        let query = Arc::new(QueryEngine::new(
+            Arc::clone(&catalog),
+            Arc::clone(ingest.store()),
+            Vec::new(),
+            QueryConfig::default(),
+        ));
+        let engine = Engine::start(
+            EngineConfig::default(),
+            Arc::clone(&ingest),
+            Arc::clone(&query),
+            Arc::new(PluginLogs::new(10)),
+            None,
+        )
+        .await;
+        let state = AppState {
+            catalog,
+            ingest,
+            query,
+            engine,
+            bodies: BodyLimits::new(BODY_BYTES_MAX, 1 << 20),
+            process_id: Uuid::nil(),
+            cluster_uuid: HeaderValue::from_static("cluster"),
+        };
+        Self {
+            router: router(Arc::new(state)),
+        }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            body: body.collect().await.unwrap().to_bytes().to_vec(),
+        }
+    }
+
+    async fn request(&self, method: Method, path: &str, body: impl Into<Body>) -> Answer {
+        let request = Request::builder().method(method).uri(path);
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path, Body::empty()).await
+    }
+
+    async fn post(&self, path: &str, body: impl Into<Body>) -> Answer {
+        self.request(Method::POST, path, body).await
+    }
+
+    async fn post_json(&self, path: &str, body: &Value) -> Answer {
+        let request = Request::post(path).header("content-type", "application/json");
+        self.send(request.body(body.to_string().into()).unwrap()).await
+    }
+
+    /// The rows of a query.
+    async fn rows(&self, database: &str, sql: &str) -> Value {
+        let answer = self
+            .post_json(
+                "/api/v3/query_sql",
+                &serde_json::json!({ "db": database, "q": sql }),
+            )
+            .await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+}

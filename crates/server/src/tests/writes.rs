@@ -1,0 +1,140 @@
+//! The write endpoints of versions 1 and 2, and what they share with that of version 3.
+
+use serde_json::{Value, json};
+use tidemill_catalog::Limits;
+
+use super::{BODY_BYTES_MAX, Server};
+
+const NOTHING: (u16, Value) = (204, Value::Null);
+
+#[tokio::test]
+async fn v1_writes_to_databases_and_retention_policies() {
+    let server = Server::start().await;
+    let write = async |query: &str, lines: &str| {
+        let path = format!("/write?{query}");
+        server.post(&path, lines.to_owned()).await.outcome()
+    };
+    assert_eq!(write("db=d", "m v=1 1").await, NOTHING);
+    for rp in ["", "autogen", "AutoGen", "default"] {
+        let query = format!("db=d&rp={rp}&precision=ms&u=me&p=secret&consistency=all");
+        assert_eq!(write(&query, "m v=2 2").await, NOTHING, "{rp}");
+    }
+    assert_eq!(write("db=d&rp=week&precision=s", "m v=3 3").await, NOTHING);
+    assert_eq!(
+        server.rows("d", "SELECT time, v FROM m ORDER BY time").await,
+        json!([{"time": "1970-01-01T00:00:00.000000001", "v": 1.0}, {"time": "1970-01-01T00:00:00.002", "v": 2.0}])
+    );
+    assert_eq!(
+        server.rows("d/week", "SELECT time, v FROM m").await,
+        json!([{"time": "1970-01-01T00:00:03", "v": 3.0}])
+    );
+}
+
+#[tokio::test]
+async fn v1_says_what_is_wrong() {
+    let server = Server::start().await;
+    let write = async |path: &str, lines: &str| server.post(path, lines.to_owned()).await.outcome();
+    for path in ["/write", "/write?precision=s"] {
+        assert_eq!(
+            write(path, "m v=1").await,
+            (400, json!({"error": "no db destination provided"}))
+        );
+    }
+    let precisions = "`s`, `second`, `millisecond`, `ms`, `microsecond`, `u`, `us`, `n`, `nanosecond`, `ns`";
+    for precision in ["xx", "auto"] {
+        let text = format!(
+            "failed to deserialize db/rp/precision in request: unknown variant `{precision}`, expected one of {precisions}"
+        );
+        assert_eq!(
+            write(&format!("/write?db=d&precision={precision}"), "m v=1").await,
+            (400, json!({"error": text}))
+        );
+    }
+    assert_eq!(
+        write("/write?db=d", "# nothing").await,
+        (400, json!({"error": "incoming write was empty"}))
+    );
+    let name = "db name with invalid retention policy, if providing a retention policy name, must be of form '<db_name>/<rp_name>'";
+    assert_eq!(
+        write("/write?db=d/a&rp=b", "m v=1").await,
+        (400, json!({"error": name}))
+    );
+    // All lines or none.
+    let bad =
+        json!({"error_message": "No fields were provided", "line_number": 2, "original_line": "m,h=a v=x"});
+    assert_eq!(
+        write("/write?db=d", "m v=1 1\nm,h=a v=x").await,
+        (400, json!({"error": "line protocol parsing error", "data": bad}))
+    );
+    assert_eq!(server.get("/api/v3/query_sql?db=d&q=SELECT+1").await.status, 404);
+}
+
+#[tokio::test]
+async fn v2_writes_to_buckets() {
+    let server = Server::start().await;
+    let write = async |query: &str, lines: &str| {
+        let path = format!("/api/v2/write?{query}");
+        server.post(&path, lines.to_owned()).await.outcome()
+    };
+    assert_eq!(write("org=o&bucket=d", "m v=1 1").await, NOTHING);
+    assert_eq!(write("bucket=d&precision=us", "m v=2 2").await, NOTHING);
+    assert_eq!(write("bucket=d%2Frp&precision=ns", "m v=3 3").await, NOTHING);
+    assert_eq!(
+        server.rows("d", "SELECT time, v FROM m ORDER BY time").await,
+        json!([{"time": "1970-01-01T00:00:00.000000001", "v": 1.0}, {"time": "1970-01-01T00:00:00.000002", "v": 2.0}])
+    );
+    assert_eq!(server.rows("d/rp", "SELECT v FROM m").await, json!([{"v": 3.0}]));
+}
+
+#[tokio::test]
+async fn v2_errors_have_a_code_and_a_message() {
+    let limits = Limits {
+        columns_per_table_max: 1,
+        ..Limits::default()
+    };
+    let server = Server::with_limits(limits).await;
+    let check = async |path: &str, lines: &str, status: u16, code: &str, message: &str| {
+        let outcome = server.post(path, lines.to_owned()).await.outcome();
+        assert_eq!(
+            outcome,
+            (status, json!({"code": code, "message": message})),
+            "{path}"
+        );
+    };
+    let missing = "no org/bucket destination provided";
+    check("/api/v2/write", "m v=1", 400, "invalid", missing).await;
+    check("/api/v2/write?org=o", "m v=1", 400, "invalid", missing).await;
+    check(
+        "/api/v2/write?bucket=",
+        "m v=1",
+        400,
+        "invalid",
+        "missing bucket value",
+    )
+    .await;
+    let precision = "failed to deserialize org/bucket/precision in request: unknown variant `xx`, expected one of `s`, \
+                     `second`, `millisecond`, `ms`, `microsecond`, `u`, `us`, `n`, `nanosecond`, `ns`";
+    check(
+        "/api/v2/write?bucket=d&precision=xx",
+        "m v=1",
+        400,
+        "invalid",
+        precision,
+    )
+    .await;
+    let path = "/api/v2/write?bucket=d";
+    let empty = "write buffer error: incoming write was empty";
+    check(path, "", 400, "invalid", empty).await;
+    let no_fields = "write buffer error: line protocol parse failed: No fields were provided";
+    check(path, "m v=1 1\nm v=x", 400, "invalid", no_fields).await;
+    let name = "db name did not start with a number or letter";
+    check("/api/v2/write?bucket=_d", "m v=1", 400, "invalid", name).await;
+    let columns = "write buffer error: line protocol parse failed: Update to schema would exceed number of columns \
+                   per table limit of 1 columns";
+    check(path, "m v=1,w=1", 422, "unprocessable entity", columns).await;
+    let size = format!("max request size ({BODY_BYTES_MAX} bytes) exceeded");
+    let large = " ".repeat(BODY_BYTES_MAX + 1);
+    check(path, &large, 413, "request too large", &size).await;
+    // Nothing of what was refused is left behind.
+    assert_eq!(server.get("/api/v3/query_sql?db=d&q=SELECT+1").await.status, 404);
+}
