@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidemill_plugin_repo::PluginRepository;
 use tidemill_triggers::{PluginType, RetryPolicy};
 use tidemill_worker::PackageManager;
 
@@ -11,6 +12,8 @@ use tidemill_worker::PackageManager;
 pub struct EngineConfig {
     /// Where plugins are; without it no trigger can be created.
     pub plugin_dir: Option<PathBuf>,
+    /// Where `gh:` plugins come from; there is one wherever there is a plugin directory.
+    pub plugin_repository: Option<PluginRepository>,
     /// Types that may be created; empty for all.
     pub restrict_plugin_triggers_to: Vec<PluginType>,
     /// Runs of one asynchronous trigger that may be in flight.
@@ -45,6 +48,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             plugin_dir: None,
+            plugin_repository: None,
             restrict_plugin_triggers_to: Vec::new(),
             async_concurrency_max: 16,
             request_queue_max: 1024,

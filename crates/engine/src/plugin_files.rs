@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 
+use tidemill_plugin_repo::{RepositoryError, RepositoryErrorKind};
 use tidemill_worker_proto::PluginForm;
 use uuid::Uuid;
 
@@ -38,11 +39,12 @@ pub enum PluginFileError {
     /// The file is there and cannot be read.
     #[error("reading plugin file: {0}: {1}")]
     Unreadable(String, io::ErrorKind),
-    /// Code from a plugin repository.
-    #[error(
-        "plugins from a repository are not supported yet: copy {0} into the plugin directory and give its path"
-    )]
-    Repository(String),
+    /// The plugin repository does not have it, or cannot be asked.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// A file of the plugin directory was asked for by the name of one in the repository.
+    #[error("the plugin of this trigger comes from the plugin repository: {0}")]
+    InRepository(String),
     /// A directory was to be written where the trigger's plugin is a single file.
     #[error("the plugin of this trigger is a single file: {0}")]
     IsAFile(String),
@@ -56,6 +58,12 @@ impl PluginFileError {
     pub fn kind(&self) -> EngineErrorKind {
         match self {
             Self::NotFound(_) => EngineErrorKind::NotFound,
+            Self::Repository(error) => match error.kind() {
+                RepositoryErrorKind::Invalid => EngineErrorKind::Invalid,
+                RepositoryErrorKind::NotFound => EngineErrorKind::NotFound,
+                RepositoryErrorKind::Unavailable => EngineErrorKind::Unavailable,
+                RepositoryErrorKind::Internal => EngineErrorKind::Internal,
+            },
             Self::Unwritable(..) => EngineErrorKind::Internal,
             _ => EngineErrorKind::Invalid,
         }
@@ -70,6 +78,8 @@ pub(crate) struct ResolvedPlugin {
     pub(crate) path: PathBuf,
     /// Absolute path of the plugin directory.
     pub(crate) plugin_dir: PathBuf,
+    /// Why an earlier copy is used, where the repository that has the plugin could not be asked.
+    pub(crate) outage: Option<RepositoryError>,
 }
 
 /// A file of a plugin that is there (engine.md 10.4).
@@ -95,12 +105,9 @@ impl PluginFiles {
 
     /// Finds the plugin that a trigger names and checks that it can be read.
     pub(crate) fn resolve(&self, plugin_filename: &str) -> Result<ResolvedPlugin, PluginFileError> {
-        if let Some(repository_path) = plugin_filename.strip_prefix("gh:") {
-            return Err(PluginFileError::Repository(repository_path.to_owned()));
-        }
         let dir = self.dir.as_deref().ok_or(PluginFileError::NotConfigured)?;
         let path = path_inside(dir, plugin_filename)?;
-        let plugin_dir = fs::canonicalize(dir).map_err(|error| unreadable(plugin_filename, &error))?;
+        let plugin_dir = self.directory(plugin_filename)?;
         let metadata = fs::metadata(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => PluginFileError::NotFound(plugin_filename.to_owned()),
             _ => unreadable(plugin_filename, &error),
@@ -119,7 +126,14 @@ impl PluginFiles {
             form,
             path,
             plugin_dir,
+            outage: None,
         })
+    }
+
+    /// Absolute path of the plugin directory.
+    pub(crate) fn directory(&self, plugin_filename: &str) -> Result<PathBuf, PluginFileError> {
+        let dir = self.dir.as_deref().ok_or(PluginFileError::NotConfigured)?;
+        fs::canonicalize(dir).map_err(|error| unreadable(plugin_filename, &error))
     }
 
     /// Writes a file below the plugin directory; directories above it are made.
@@ -191,6 +205,9 @@ impl PluginFiles {
 
 /// The absolute path of `name` below `dir`, whether or not it exists. Links may lead anywhere inside `dir`.
 fn path_inside(dir: &Path, name: &str) -> Result<PathBuf, PluginFileError> {
+    if name.starts_with(tidemill_plugin_repo::PREFIX) {
+        return Err(PluginFileError::InRepository(name.to_owned()));
+    }
     let traversal = || PluginFileError::Traversal(name.to_owned());
     let relative = Path::new(name.trim_end_matches('/'));
     let harmless = |component| matches!(component, Component::Normal(_) | Component::CurDir);
@@ -389,10 +406,12 @@ mod tests {
             PluginFiles::new(None).resolve("x").unwrap_err().to_string(),
             "Node not configured with plugin directory"
         );
-        assert!(matches!(
-            files.resolve("gh:x/y.py"),
-            Err(PluginFileError::Repository(_))
-        ));
+        for refused in [
+            files.resolve("gh:x/y.py").map(|_| ()),
+            files.update("gh:x.py", ""),
+        ] {
+            assert!(matches!(refused, Err(PluginFileError::InRepository(_))));
+        }
     }
 
     #[test]

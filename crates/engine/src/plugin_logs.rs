@@ -201,16 +201,24 @@ impl DatabaseLog {
 
     /// A copy of all entries, oldest first.
     pub(crate) fn entries(&self) -> Vec<LogEntry> {
-        let mut entries: Vec<(u64, LogEntry)> = {
+        self.entries_from(0).0
+    }
+
+    /// A copy of the entries from a place in the order of the whole log on, and the place after the last one.
+    pub(crate) fn entries_from(&self, place: u64) -> (Vec<LogEntry>, u64) {
+        let (mut entries, next) = {
             let ring = self.ring.lock();
-            let of_all = ring
-                .by_trigger
-                .values()
-                .flat_map(|of_trigger| &of_trigger.entries);
-            of_all.cloned().collect()
+            let newer = |of_trigger: &TriggerEntries| {
+                let start = of_trigger
+                    .entries
+                    .partition_point(|(of_entry, _)| *of_entry < place);
+                of_trigger.entries.range(start..).cloned().collect::<Vec<_>>()
+            };
+            let entries: Vec<(u64, LogEntry)> = ring.by_trigger.values().flat_map(newer).collect();
+            (entries, ring.next)
         };
-        entries.sort_unstable_by_key(|(place, _)| *place);
-        entries.into_iter().map(|(_, entry)| entry).collect()
+        entries.sort_unstable_by_key(|(of_entry, _)| *of_entry);
+        (entries.into_iter().map(|(_, entry)| entry).collect(), next)
     }
 }
 
@@ -247,6 +255,17 @@ impl PluginLogs {
     /// Forgets the logs of all databases but those that `keep` accepts. Lines that their triggers still log go nowhere.
     pub(crate) fn retain(&self, keep: impl Fn(DatabaseId) -> bool) {
         self.databases.write().retain(|database, _| keep(*database));
+    }
+
+    /// The logs of all databases in which something was logged.
+    pub(crate) fn all(&self) -> Vec<(DatabaseId, Arc<DatabaseLog>)> {
+        let databases = self.databases.read();
+        databases.iter().map(|(id, log)| (*id, Arc::clone(log))).collect()
+    }
+
+    /// Entries that are kept of each database.
+    pub(crate) fn entries_max(&self) -> usize {
+        self.entries_max
     }
 
     /// The log of a database, if something was ever logged there.

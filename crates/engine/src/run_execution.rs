@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidemill_ingest::{Lsn, TriggerProgress};
+use tidemill_ingest::TriggerProgress;
+use tidemill_triggers::Position;
 use tidemill_worker_proto::{Failure, LogLevel, Work};
 use tokio::sync::oneshot;
 
@@ -66,10 +67,10 @@ impl From<Stopped> for RunError {
 }
 
 /// What a successful attempt has committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Committed {
-    /// Its writes and the progress of the trigger, up to this position.
-    WithProgress(Lsn),
+    /// Its writes and the progress of the trigger, which stands there now.
+    WithProgress(Position),
     /// Nothing: it wrote nothing, and its progress is still to be recorded.
     Nothing,
 }
@@ -112,10 +113,11 @@ pub(crate) async fn attempt(
         Committed::Nothing
     } else {
         let progress = progress();
+        let cursor = progress.cursor.clone();
         effects::commit(&session.services.ingest, lines, progress)
             .await
             .map_err(RunError::WriteBack)?;
-        Committed::WithProgress(progress.cursor)
+        Committed::WithProgress(cursor)
     };
     session
         .log

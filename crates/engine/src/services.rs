@@ -6,7 +6,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tidemill_catalog::Catalog;
 use tidemill_ingest::{Ingest, TriggerKey};
+use tidemill_plugin_repo::PREFIX;
 use tidemill_query::QueryEngine;
+use tidemill_triggers::Position;
+use tidemill_worker_proto::PluginForm;
 use tokio::sync::Semaphore;
 
 use crate::EngineConfig;
@@ -25,7 +28,7 @@ pub(crate) struct Services {
     pub(crate) files: PluginFiles,
     pub(crate) global_cache: Arc<GlobalCache>,
     /// How far data-write triggers that were stopped had read. The log may learn of it only later.
-    pub(crate) positions: Mutex<HashMap<TriggerKey, u64>>,
+    pub(crate) positions: Mutex<HashMap<TriggerKey, Position>>,
     /// The places for worker processes that are being started.
     pub(crate) starts: Arc<Semaphore>,
 }
@@ -35,12 +38,24 @@ impl Services {
         self.ingest.catalog()
     }
 
-    /// Finds a plugin, off the async threads.
+    /// Finds a plugin: in the plugin directory, off the async threads, or in the repository (engine.md 6.1).
     pub(crate) async fn resolve_plugin(
         &self,
         plugin_filename: &str,
     ) -> Result<ResolvedPlugin, PluginFileError> {
-        self.with_files(plugin_filename, PluginFiles::resolve).await
+        let Some(path) = plugin_filename.strip_prefix(PREFIX) else {
+            return self.with_files(plugin_filename, PluginFiles::resolve).await;
+        };
+        let plugin_dir = self.with_files(plugin_filename, PluginFiles::directory).await?;
+        let repository = &self.config.plugin_repository;
+        let repository = repository.as_ref().ok_or(PluginFileError::NotConfigured)?;
+        let fetched = repository.fetch(path).await?;
+        Ok(ResolvedPlugin {
+            form: PluginForm::SingleFile,
+            path: fetched.file,
+            plugin_dir,
+            outage: fetched.outage,
+        })
     }
 
     /// Does something with a plugin's files, off the async threads.

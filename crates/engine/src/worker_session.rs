@@ -13,12 +13,12 @@ use parking_lot::Mutex;
 use tidemill_ingest::{TriggerKey, TriggerProgress};
 use tidemill_triggers::{Backoff, PluginType, RetryPolicy, TriggerDefinition};
 use tidemill_worker_proto::{EntryPoint, Load, Outcome, RunId, ToWorker, Work};
-use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::launcher::{LaunchError, WorkerHandle};
 use crate::pending_runs::{Completion, PendingRuns, RunEnd};
-use crate::plugin_files::ResolvedPlugin;
+use crate::plugin_files::{PluginFileError, ResolvedPlugin};
 use crate::plugin_logs::TriggerLog;
 use crate::server_log::ServerLog;
 use crate::services::Services;
@@ -74,6 +74,8 @@ pub(crate) struct Session {
     watches_deadlines: AtomicBool,
     run_submitted: Notify,
     retry_now: Notify,
+    /// The plugin, where it comes from a repository.
+    fetched: OnceCell<ResolvedPlugin>,
 }
 
 /// How one worker process came to its end.
@@ -108,6 +110,7 @@ impl Session {
             watches_deadlines: AtomicBool::new(false),
             run_submitted: Notify::new(),
             retry_now: Notify::new(),
+            fetched: OnceCell::new(),
         })
     }
 
@@ -154,11 +157,8 @@ impl Session {
 
     /// Progress of a trigger whose position in the log means nothing: schedules and requests.
     pub(crate) fn progress_without_position(&self) -> TriggerProgress {
-        let cursor = *self.services.ingest.committed().borrow();
-        TriggerProgress {
-            trigger: self.key,
-            cursor,
-        }
+        let committed = *self.services.ingest.committed().borrow();
+        TriggerProgress::through(self.key, committed)
     }
 
     /// Hands a run to the worker. Gives the completion back if there is none.
@@ -302,12 +302,27 @@ impl Session {
         self.state.send_replace(WorkerState::Stopped);
     }
 
+    /// Finds the plugin. Code from a repository stays the one that the trigger was started with (engine.md 6.1).
+    async fn resolve_plugin(&self) -> Result<ResolvedPlugin, PluginFileError> {
+        let name = &self.definition.plugin_filename;
+        if !name.starts_with(tidemill_plugin_repo::PREFIX) {
+            return self.services.resolve_plugin(name).await;
+        }
+        let fetch = async || {
+            let plugin = self.services.resolve_plugin(name).await?;
+            if let Some(outage) = &plugin.outage {
+                self.log.warn(format!("{outage}; an earlier copy is used"));
+            }
+            Ok(plugin)
+        };
+        self.fetched.get_or_try_init(fetch).await.cloned()
+    }
+
     /// The life of one worker process.
     async fn live(self: &Arc<Self>, stop: &CancellationToken) -> LifeEnd {
-        let resolve = self.services.resolve_plugin(&self.definition.plugin_filename);
         let resolved = tokio::select! {
             () = stop.cancelled() => return LifeEnd::Stopped,
-            resolved = resolve => resolved,
+            resolved = self.resolve_plugin() => resolved,
         };
         let plugin = match resolved {
             Ok(plugin) => plugin,

@@ -1,8 +1,8 @@
 //! Data-write triggers: a reader of the log that stands behind the commit (engine.md 0.11, 0.23, 5.2, 5.3; design.md 6).
 //!
-//! What a run wrote and the position behind it are one record, so after a crash no synchronous run is lost or repeated. An
-//! asynchronous run that ended before an earlier one is repeated after a crash: its record cannot name it, only the
-//! position, which is still before the earlier one.
+//! What a run wrote and the cursor after it are one record, so after a crash no run that wrote is lost or repeated. Where
+//! asynchronous runs end before earlier ones, the cursor names them beyond its position, and they are left out when the
+//! trigger starts anew. A run that wrote nothing is recorded a while later, and may be repeated after a crash.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tidemill_catalog::{CatalogState, DatabaseId};
 use tidemill_ingest::{CommittedBatch, Lsn, TableFilter, TriggerProgress, WriteError};
-use tidemill_triggers::{Cursor, LogRange, RunTicket, TriggerSpec};
+use tidemill_triggers::{Cursor, LogRange, Position, RunTicket, TriggerSpec};
 use tidemill_worker_proto::Work;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,10 @@ const READ_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Reads the log from the trigger's cursor on and runs the plugin on what it finds, until `stop`.
 pub(crate) async fn run(session: &Arc<Session>, stop: &CancellationToken) -> RunnerExit {
-    let reader = LogReader::new(session);
+    let reader = tokio::select! {
+        () = stop.cancelled() => return RunnerExit::Stopped,
+        reader = LogReader::open(session) => reader,
+    };
     let concurrency = session.concurrency();
     let mut recorded = reader.position();
     let mut committed = session.services.ingest.committed();
@@ -72,11 +75,11 @@ pub(crate) async fn run(session: &Arc<Session>, stop: &CancellationToken) -> Run
                 RunOutcome::Disable(reason) => break RunnerExit::Disable(reason),
                 RunOutcome::Stopped => break RunnerExit::Stopped,
                 outcome => {
-                    recorded = recorded.max(recorded_by(&outcome));
-                    unrecorded_since = if reader.position() > recorded {
-                        unrecorded_since.or_else(|| Some(Instant::now()))
-                    } else {
+                    note_recorded(&mut recorded, &outcome);
+                    unrecorded_since = if reader.position() == recorded {
                         None
+                    } else {
+                        unrecorded_since.or_else(|| Some(Instant::now()))
                     };
                 }
             },
@@ -85,7 +88,7 @@ pub(crate) async fn run(session: &Arc<Session>, stop: &CancellationToken) -> Run
                 Err(_) => break RunnerExit::Stopped,
             },
             () = tokio::time::sleep_until(record_at.unwrap_or_else(Instant::now)), if record_at.is_some() => {
-                recorded = recorded.max(reader.record_progress().await);
+                reader.record_progress(&mut recorded).await;
                 unrecorded_since = None;
             }
         }
@@ -94,24 +97,24 @@ pub(crate) async fn run(session: &Arc<Session>, stop: &CancellationToken) -> Run
     // What is in flight gets the grace period to end; what does not is repeated when the trigger comes back.
     let drained = async {
         while let Some(outcome) = in_flight.next().await {
-            recorded = recorded.max(recorded_by(&outcome));
+            note_recorded(&mut recorded, &outcome);
         }
     };
     let _ = tokio::time::timeout(session.services.config.stop_grace, drained).await;
     drop(in_flight);
     let position = reader.position();
+    let is_recorded = position == recorded;
     session.services.positions.lock().insert(session.key, position);
-    if position > recorded {
-        reader.record_progress().await;
+    if !is_recorded {
+        reader.record_progress(&mut recorded).await;
     }
     exit
 }
 
-/// The position that a run has put on record.
-fn recorded_by(outcome: &RunOutcome) -> u64 {
-    match outcome {
-        RunOutcome::Succeeded(Committed::WithProgress(cursor)) => cursor.0,
-        _ => 0,
+/// Adds what a run has put on record.
+fn note_recorded(recorded: &mut Position, outcome: &RunOutcome) {
+    if let RunOutcome::Succeeded(Committed::WithProgress(cursor)) = outcome {
+        recorded.merge(cursor);
     }
 }
 
@@ -144,76 +147,81 @@ struct LogReader {
 }
 
 impl LogReader {
-    fn new(session: &Arc<Session>) -> Self {
+    /// A reader that begins with what the trigger has not run yet.
+    async fn open(session: &Arc<Session>) -> Self {
         let ingest = &session.services.ingest;
-        let created = session.definition.created_at_lsn;
-        let recorded = ingest.cursor(session.key).map_or(0, |lsn| lsn.0);
+        let left_at = session.services.positions.lock().get(&session.key).cloned();
+        if left_at.is_some() {
+            // Runs that had to end with the trigger may have left records that are still on their way into the log.
+            ingest.settled().await;
+        }
         // A position beyond the end is of a log that is gone; waiting for it would skip rows.
         let end = ingest.committed().borrow().0;
-        let left_at = session.services.positions.lock().get(&session.key).copied();
-        let start = created.max(recorded).max(left_at.unwrap_or(0)).min(end);
+        let mut position = Position::at(session.definition.created_at_lsn.min(end));
+        for known in [ingest.cursor(session.key), left_at].into_iter().flatten() {
+            position.merge(&known);
+        }
         Self {
             session: Arc::clone(session),
-            cursor: Mutex::new(Cursor::new(start)),
+            cursor: Mutex::new(Cursor::new(position)),
             filter: Mutex::new(None),
         }
     }
 
-    /// Everything up to here has been run.
-    fn position(&self) -> u64 {
-        self.cursor.lock().position()
+    /// Everything that has been run.
+    fn position(&self) -> Position {
+        self.cursor.lock().position().clone()
     }
 
     fn progress_after(&self, ticket: RunTicket) -> TriggerProgress {
-        let cursor = Lsn(self.cursor.lock().position_after(ticket));
         TriggerProgress {
             trigger: self.session.key,
-            cursor,
+            cursor: self.cursor.lock().position_after(ticket),
         }
     }
 
-    /// Records the position where no run's writes carry it. Returns it.
-    async fn record_progress(&self) -> u64 {
-        let cursor = Lsn(self.position());
+    /// Records the position where no run's writes carry it, and adds it to what is recorded.
+    async fn record_progress(&self, recorded: &mut Position) {
+        let cursor = self.position();
         let progress = TriggerProgress {
             trigger: self.session.key,
-            cursor,
+            cursor: cursor.clone(),
         };
-        if let Err(reason) = effects::commit(&self.session.services.ingest, Vec::new(), progress).await {
-            tracing::warn!(
+        match effects::commit(&self.session.services.ingest, Vec::new(), progress).await {
+            Ok(()) => recorded.merge(&cursor),
+            Err(reason) => tracing::warn!(
                 trigger = self.session.definition.trigger_name,
                 reason,
                 "could not record progress"
-            );
+            ),
         }
-        cursor.0
     }
 
     /// Reads on until there is something to run or the end is reached.
     async fn next_run(&self) -> Result<Found, String> {
         loop {
             let after = self.cursor.lock().started_through();
-            let (state, batches, next) = self
+            let (state, mut batches, next) = self
                 .read_after(Lsn(after))
                 .await
                 .map_err(|error| error.to_string())?;
             if next.0 <= after {
                 return Ok(Found::Nothing);
             }
+            // What a run has finished before the trigger started anew is not run again.
+            let through = self.cursor.lock().run_end(next.0);
+            batches.retain(|committed| committed.lsn.0 <= through);
             if batches.is_empty() {
-                self.cursor.lock().skip_through(next.0);
+                self.cursor.lock().skip_through(through);
                 continue;
             }
             let rows = encode(state, batches).await?;
             if rows.tables.is_empty() {
                 // All of it was of tables that are gone.
-                self.cursor.lock().skip_through(next.0);
+                self.cursor.lock().skip_through(through);
                 continue;
             }
-            let range = LogRange {
-                after,
-                through: next.0,
-            };
+            let range = LogRange { after, through };
             let ticket = self
                 .cursor
                 .lock()

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tidemill_catalog::{Catalog, CatalogError, CatalogState, Transaction, validate_database_name};
 use tidemill_lineproto::{LineError, ParseOptions, ParsedBody, Precision, parse};
 use tidemill_store::{Store, TableBatch};
+use tidemill_triggers::Position;
 use tidemill_wal::{Lsn, Medium, Pending, Wal, WalConfig, WalError};
 use tokio::sync::watch;
 
@@ -62,7 +63,7 @@ impl Published {
             self.store.apply(lsn.0, batch);
         }
         for progress in &commit.progress {
-            self.cursors.advance(*progress);
+            self.cursors.advance(progress);
         }
         self.tail.push(lsn, Arc::clone(commit));
     }
@@ -223,9 +224,19 @@ impl Ingest {
         self.wal.committed()
     }
 
-    /// How far a trigger has read, as its last committed run says.
-    pub fn cursor(&self, trigger: TriggerKey) -> Option<Lsn> {
+    /// What a trigger has run, as its committed runs say.
+    pub fn cursor(&self, trigger: TriggerKey) -> Option<Position> {
         self.published.cursors.get(trigger)
+    }
+
+    /// Waits until everything that is in order now is durable, and so in [`cursor`](Self::cursor), or has failed.
+    pub async fn settled(&self) {
+        // The log decides in order: when it has decided about one more record, it has about all before that. Where it
+        // takes no more, nothing can be committed twice either.
+        if let Ok(pending) = self.append(Commit::default()).await {
+            // Either answer is a decision.
+            let _ = pending.durable().await;
+        }
     }
 
     /// Forgets a deleted trigger's progress.

@@ -5,7 +5,9 @@
 //!
 //! ```text
 //! u8   format version
-//! u32  number of trigger progress entries, then each:  u32 database, u32 trigger, u64 cursor
+//! u32  number of trigger progress entries, then each:
+//!      u32 database, u32 trigger, u64 cursor
+//!      u32 number of finished ranges beyond the cursor in log order, then each:  u64 after, u64 through
 //! u32  number of tables, then each:
 //!      u32 table, u32 rows, u16 column id of `time`, u32 distinct tag sets, tag set of each row (index)
 //!      u16 number of columns, then each in the order of the line:
@@ -33,11 +35,11 @@ use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampNanosecondTyp
 use tidemill_catalog::{ColumnId, DatabaseId, TableId};
 use tidemill_lineproto::ColumnType;
 use tidemill_store::{SeriesOfRows, TableBatch};
-use tidemill_wal::Lsn;
+use tidemill_triggers::{LogRange, Position};
 
 use crate::progress::{TriggerKey, TriggerProgress};
 
-const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 2;
 
 /// What one log record stands for.
 #[derive(Debug, Clone, Default)]
@@ -94,7 +96,12 @@ pub fn encode(commit: &Commit) -> Vec<u8> {
     for progress in &commit.progress {
         put_u32(&mut out, progress.trigger.database.0 as usize);
         put_u32(&mut out, progress.trigger.trigger_id as usize);
-        out.extend_from_slice(&progress.cursor.0.to_le_bytes());
+        put_u64(&mut out, progress.cursor.through());
+        put_u32(&mut out, progress.cursor.finished().len());
+        for range in progress.cursor.finished() {
+            put_u64(&mut out, range.after);
+            put_u64(&mut out, range.through);
+        }
     }
     put_u32(&mut out, commit.tables.len());
     for batch in &commit.tables {
@@ -252,6 +259,10 @@ fn put_u16(out: &mut Vec<u8>, value: usize) {
     );
 }
 
+fn put_u64(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
 fn put_u32(out: &mut Vec<u8>, value: usize) {
     out.extend_from_slice(
         &u32::try_from(value)
@@ -311,10 +322,8 @@ pub fn decode(payload: &[u8]) -> Result<Commit, RecordError> {
             database: DatabaseId(input.u32()?),
             trigger_id: input.u32()?,
         };
-        commit.progress.push(TriggerProgress {
-            trigger,
-            cursor: Lsn(input.u64()?),
-        });
+        let cursor = decode_position(&mut input)?;
+        commit.progress.push(TriggerProgress { trigger, cursor });
     }
     for _ in 0..input.u32()? {
         commit.tables.push(Arc::new(decode_batch(&mut input)?));
@@ -323,6 +332,18 @@ pub fn decode(payload: &[u8]) -> Result<Commit, RecordError> {
         return Err(RecordError::Malformed("bytes after the last table"));
     }
     Ok(commit)
+}
+
+fn decode_position(input: &mut Input<'_>) -> Result<Position, RecordError> {
+    let through = input.u64()?;
+    let mut finished = Vec::new();
+    for _ in 0..input.u32()? {
+        finished.push(LogRange {
+            after: input.u64()?,
+            through: input.u64()?,
+        });
+    }
+    Position::from_parts(through, finished).ok_or(RecordError::Malformed("finished ranges at odds"))
 }
 
 fn decode_batch(input: &mut Input<'_>) -> Result<TableBatch, RecordError> {

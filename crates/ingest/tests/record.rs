@@ -10,8 +10,9 @@ use arrow::array::{
 use arrow::datatypes::Int32Type;
 use proptest::prelude::*;
 use tidemill_catalog::{ColumnId, DatabaseId, TableId};
-use tidemill_ingest::{Commit, Lsn, TriggerKey, TriggerProgress, record};
+use tidemill_ingest::{Commit, TriggerKey, TriggerProgress, record};
 use tidemill_store::{SeriesOfRows, TableBatch};
+use tidemill_triggers::{LogRange, Position};
 
 /// Rows of (tag, text, number, time); a table of three columns and time.
 type Row = (Option<u8>, Option<String>, Option<f64>, i64);
@@ -92,18 +93,34 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     proptest::collection::vec(row, 1..300)
 }
 
+/// A cursor with up to 16 finished ranges beyond it.
+fn cursor() -> impl Strategy<Value = Position> {
+    let gaps_and_lengths = proptest::collection::vec((1_u64..9, 1_u64..9), 0..16);
+    (0..u64::MAX / 2, gaps_and_lengths).prop_map(|(through, gaps_and_lengths)| {
+        let mut finished: Vec<LogRange> = Vec::new();
+        for (gap, length) in gaps_and_lengths {
+            let after = finished.last().map_or(through, |range| range.through) + gap;
+            finished.push(LogRange {
+                after,
+                through: after + length,
+            });
+        }
+        Position::from_parts(through, finished).unwrap()
+    })
+}
+
 fn commit() -> impl Strategy<Value = Commit> {
     (
         proptest::collection::vec(rows(), 0..3),
-        proptest::option::of((any::<u32>(), any::<u64>())),
+        proptest::collection::vec((any::<u32>(), cursor()), 0..3),
     )
         .prop_map(|(tables, progress)| {
-            let progress = progress.map(|(id, cursor)| TriggerProgress {
+            let progress = progress.into_iter().map(|(id, cursor)| TriggerProgress {
                 trigger: TriggerKey {
                     database: DatabaseId(1),
                     trigger_id: id,
                 },
-                cursor: Lsn(cursor),
+                cursor,
             });
             let tables = tables
                 .iter()
@@ -111,7 +128,7 @@ fn commit() -> impl Strategy<Value = Commit> {
                 .map(|(table, rows)| Arc::new(batch(table as u32, rows, None)));
             Commit {
                 tables: tables.collect(),
-                progress: progress.into_iter().collect(),
+                progress: progress.collect(),
             }
         })
 }
@@ -150,4 +167,31 @@ fn tags_are_stored_right_even_where_the_tag_sets_are_not() {
         progress: vec![],
     };
     assert_same(&record::decode(&record::encode(&commit)).unwrap(), &commit);
+}
+
+#[test]
+fn finished_ranges_that_no_cursor_has_are_refused() {
+    let range = |after, through| LogRange { after, through };
+    let progress = TriggerProgress {
+        trigger: TriggerKey {
+            database: DatabaseId(1),
+            trigger_id: 2,
+        },
+        cursor: Position::from_parts(5, vec![range(7, 9)]).unwrap(),
+    };
+    let commit = Commit {
+        tables: vec![],
+        progress: vec![progress],
+    };
+    let good = record::encode(&commit);
+    assert_eq!(record::decode(&good).unwrap().progress, commit.progress);
+    let after = good.windows(8).position(|bytes| bytes == 7_u64.to_le_bytes()).unwrap();
+    for bad in [0_u64, 5, 9, u64::MAX] {
+        let mut bytes = good.clone();
+        bytes[after..after + 8].copy_from_slice(&bad.to_le_bytes());
+        assert!(record::decode(&bytes).is_err(), "after {bad}");
+    }
+    let mut old = good;
+    old[0] = 1;
+    assert!(matches!(record::decode(&old), Err(record::RecordError::Version(1))));
 }

@@ -18,6 +18,7 @@ use tidemill_ingest::{
 };
 use tidemill_lineproto::{ERRORS_MAX, Precision};
 use tidemill_store::{Store, StoreConfig};
+use tidemill_triggers::{LogRange, Position};
 use tidemill_wal::{FileMedium, WalConfig};
 
 const RECEIVED_NS: i64 = 1_000;
@@ -582,10 +583,7 @@ async fn a_run_commits_its_rows_and_its_cursor_together() {
         lines: lines.to_owned().into(),
     };
     let writes = vec![lines("db", "derived v=2 1"), lines("elsewhere", "copy v=2 1")];
-    let progress = TriggerProgress {
-        trigger,
-        cursor: Lsn(1),
-    };
+    let progress = TriggerProgress::through(trigger, Lsn(1));
     let lsn = fixture
         .ingest
         .commit_run(writes, progress, RECEIVED_NS)
@@ -600,10 +598,7 @@ async fn a_run_commits_its_rows_and_its_cursor_together() {
         .ingest
         .commit_run(
             bad,
-            TriggerProgress {
-                trigger,
-                cursor: Lsn(2),
-            },
+            TriggerProgress::through(trigger, Lsn(2)),
             RECEIVED_NS,
         )
         .await
@@ -616,10 +611,7 @@ async fn a_run_commits_its_rows_and_its_cursor_together() {
         "{error}"
     );
     let at_odds = vec![lines("third", "x v=1 1"), lines("third", "x v=\"text\" 2")];
-    let progress = TriggerProgress {
-        trigger,
-        cursor: Lsn(2),
-    };
+    let progress = TriggerProgress::through(trigger, Lsn(2));
     let (database, _) = fixture
         .ingest
         .commit_run(at_odds, progress, RECEIVED_NS)
@@ -628,9 +620,44 @@ async fn a_run_commits_its_rows_and_its_cursor_together() {
     assert_eq!(database, "third");
     assert!(fixture.ingest.catalog().state().database("third").is_none());
     for _ in 0..2 {
-        assert_eq!(fixture.ingest.cursor(trigger), Some(Lsn(1)));
+        assert_eq!(fixture.ingest.cursor(trigger), Some(Position::at(1)));
         assert_eq!(fixture.rows("db", "derived"), ["v=2.0 time=1"]);
         assert_eq!(fixture.rows("elsewhere", "copy"), ["v=2.0 time=1"]);
         fixture = fixture.reopen().await;
     }
+}
+
+#[tokio::test]
+async fn runs_that_finished_beyond_the_cursor_are_known_after_a_restart() {
+    let mut fixture = Fixture::new().await;
+    let trigger = TriggerKey {
+        database: DatabaseId(1),
+        trigger_id: 7,
+    };
+    let range = |after, through| LogRange { after, through };
+    // Two runs that overlapped: neither knows the other, and the record of the later one is first.
+    for (finished, row) in [(range(6, 8), 2), (range(2, 4), 1)] {
+        let writes = vec![DatabaseLines {
+            database: "db".into(),
+            lines: format!("derived v={row} {row}").into(),
+        }];
+        let cursor = Position::from_parts(1, vec![finished]).unwrap();
+        let progress = TriggerProgress { trigger, cursor };
+        fixture
+            .ingest
+            .commit_run(writes, progress, RECEIVED_NS)
+            .await
+            .unwrap();
+    }
+    for _ in 0..2 {
+        let both = Position::from_parts(1, vec![range(2, 4), range(6, 8)]);
+        assert_eq!(fixture.ingest.cursor(trigger), both);
+        fixture = fixture.reopen().await;
+    }
+    let progress = TriggerProgress::through(trigger, Lsn(2));
+    let recorded = fixture.ingest.commit_run(Vec::new(), progress, RECEIVED_NS).await;
+    assert_eq!(recorded.unwrap(), None);
+    fixture.ingest.settled().await;
+    let joined = Position::from_parts(4, vec![range(6, 8)]);
+    assert_eq!(fixture.ingest.cursor(trigger), joined);
 }

@@ -27,7 +27,7 @@ impl Default for JournalConfig {
     /// Seven days, 64 MiB, of which 8 MiB may be waiting, and one second.
     fn default() -> Self {
         Self {
-            age_max: Some(Duration::from_secs(7 * 24 * 60 * 60)),
+            age_max: Some(Duration::from_hours(7 * 24)),
             bytes_max: 64 * 1024 * 1024,
             unflushed_bytes_max: 8 * 1024 * 1024,
             flush_interval: Duration::from_secs(1),

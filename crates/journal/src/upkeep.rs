@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{Array, BooleanArray, RecordBatch};
 use tokio::time::{sleep, timeout};
 
 use crate::layout;
@@ -13,7 +13,7 @@ use crate::object::Object;
 use crate::{Journal, JournalError};
 
 /// How often a journal is looked after to which nothing is appended: its rows still grow old.
-const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+const IDLE_INTERVAL: Duration = Duration::from_mins(1);
 /// How long to wait when the store fails.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -170,11 +170,9 @@ impl Journal {
     }
 }
 
-/// The rows at which the mask is not true.
+/// The rows at which the mask is not true. A mask that is too short says nothing of the rest.
 fn without(batch: &RecordBatch, mask: &BooleanArray) -> RecordBatch {
-    let kept: BooleanArray = mask
-        .iter()
-        .map(|is_removed| Some(is_removed != Some(true)))
-        .collect();
+    let is_removed = |row| row < mask.len() && mask.is_valid(row) && mask.value(row);
+    let kept: BooleanArray = (0..batch.num_rows()).map(|row| Some(!is_removed(row))).collect();
     layout::select(batch, &kept)
 }

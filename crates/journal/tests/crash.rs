@@ -1,5 +1,7 @@
 //! The store stops at every operation, in each way it can; the journal is opened again and holds what it should.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use support::SECOND;

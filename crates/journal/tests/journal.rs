@@ -1,12 +1,14 @@
 //! What writers, readers and owners of a journal see.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampNanosecondArray};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampNanosecondArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema};
 use object_store::path::Path;
@@ -308,6 +310,8 @@ async fn single_rows_can_be_removed() {
     let removed = journal.remove(ids_that(|id| id == 3 || id >= 10)).await.unwrap();
     assert_eq!(removed, 5);
     assert_eq!(journal.remove(ids_that(|id| id == 3)).await.unwrap(), 0);
+    let too_short = journal.remove(|_| BooleanArray::from(vec![None, Some(false)]));
+    assert_eq!(too_short.await.unwrap(), 0);
     let kept = [0, 1, 2, 4, 5, 6, 7, 8, 9];
     assert_eq!(all_ids(&journal).await, kept);
     assert_eq!(store.names().await.len(), 3);
@@ -524,4 +528,45 @@ async fn a_running_journal_keeps_itself() {
     assert_eq!(all_ids(&journal).await, (0..=20).collect::<Vec<_>>());
     journal.clear().await.unwrap();
     assert!(all_ids(&journal).await.is_empty());
+}
+
+/// Scans see every row once while rows are appended, flushed, merged and removed from the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_and_writers_do_not_disturb_each_other() {
+    const ROWS: i64 = 5_000;
+    let store = FaultyStore::new();
+    let journal = Arc::new(open(&store).await);
+    let keeper = tokio::spawn({
+        let journal = Arc::clone(&journal);
+        async move {
+            while all_ids(&journal).await.last() != Some(&ROWS) {
+                journal.upkeep().await.unwrap();
+            }
+        }
+    });
+    let readers = [(); 2].map(|()| {
+        let journal = Arc::clone(&journal);
+        tokio::spawn(async move {
+            let mut seen = 0;
+            while seen <= ROWS {
+                let there = all_ids(&journal).await;
+                assert_eq!(there, (0..there.len() as i64).collect::<Vec<_>>());
+                assert!(there.len() as i64 >= seen, "rows have vanished");
+                seen = there.len() as i64;
+            }
+        })
+    });
+    for id in 0..=ROWS {
+        if id % 50 == 0 {
+            journal.append_durably(&rows([id], id, 10)).await.unwrap();
+        } else {
+            journal.append(&rows([id], id, 10));
+        }
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    keeper.await.unwrap();
+    journal.upkeep().await.unwrap();
+    assert_eq!(store.names().await.len(), journal.stored().objects);
 }

@@ -1,5 +1,7 @@
 //! Any sequence of appends, flushes, merges, removals, faults and crashes leaves what a list would hold.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use proptest::prelude::*;

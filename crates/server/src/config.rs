@@ -38,6 +38,10 @@ pub struct ServerConfig {
     pub tcp_listener_file: Option<PathBuf>,
     /// Where plugins lie; `None` turns the processing engine off.
     pub plugin_dir: Option<PathBuf>,
+    /// How long lines of plugins' logs are kept.
+    pub plugin_log_retention: Duration,
+    /// Base URL of the repository that `gh:` plugins come from.
+    pub plugin_repo: String,
     /// Virtual environment of the plugins, where it is not in the plugin directory.
     pub virtual_env: Option<PathBuf>,
     /// Safety limits of the catalog.

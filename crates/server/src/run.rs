@@ -10,8 +10,9 @@ use http::HeaderValue;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tidemill_catalog::{Catalog, CatalogError, DurableLocalStore};
-use tidemill_engine::{Engine, EngineConfig, EngineTables, PluginLogs};
+use tidemill_engine::{Engine, EngineConfig, EngineTables, LogJournals, PluginLogs};
 use tidemill_ingest::{Ingest, IngestConfig, OpenError};
+use tidemill_plugin_repo::{PluginRepository, RepositoryConfig, RepositoryError};
 use tidemill_query::{QueryConfig, QueryEngine};
 use tidemill_store::{Store, StoreConfig};
 use tidemill_wal::{FileMedium, Medium, ObjectMedium, WalConfig, WalError};
@@ -67,6 +68,9 @@ pub enum ServeError {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// `--plugin-repo` is no repository.
+    #[error(transparent)]
+    PluginRepository(#[from] RepositoryError),
     /// The address cannot be listened on.
     #[error("cannot listen on {bind}: {source}")]
     Bind {
@@ -119,9 +123,17 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     let object_store = open_object_store(&store_kind)?;
     let catalog = Catalog::open(Arc::clone(&object_store), &config.node_id, config.limits.clone()).await?;
     let catalog = Arc::new(catalog);
-    let ingest = open_ingest(&config, object_store, &catalog).await?;
+    let ingest = open_ingest(&config, Arc::clone(&object_store), &catalog).await?;
 
     let logs = Arc::new(PluginLogs::new(PLUGIN_LOG_ENTRIES_MAX));
+    let log_journals = LogJournals::start(
+        object_store,
+        &config.node_id,
+        config.plugin_log_retention,
+        &catalog,
+        Arc::clone(&logs),
+    )
+    .await;
     let engine_tables = EngineTables::new(Arc::clone(&catalog), Arc::clone(&logs), config.plugin_dir.clone());
     let query_config = QueryConfig {
         memory_bytes_max: config.query_memory_bytes_max,
@@ -144,6 +156,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     });
     let engine_config = EngineConfig {
         plugin_dir: config.plugin_dir.clone(),
+        plugin_repository: open_plugin_repository(&config).await?,
         ..config.engine.clone()
     };
     let engine = Engine::start(
@@ -197,6 +210,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     .await;
     info!("stopping plugins");
     engine.shutdown().await;
+    log_journals.shutdown().await;
     info!("flushing the log");
     ingest.shutdown().await;
     info!("stopped");
@@ -240,6 +254,20 @@ fn open_object_store(kind: &ObjectStoreKind) -> Result<Arc<dyn ObjectStore>, Ser
             std::fs::create_dir_all(data_dir).map_err(failed)?;
             Ok(Arc::new(DurableLocalStore::open(data_dir)?))
         }
+    }
+}
+
+/// The repository of `gh:` plugins. Its cache lies in the plugin directory, which plugins can read whatever is hidden
+/// from them.
+async fn open_plugin_repository(config: &ServerConfig) -> Result<Option<PluginRepository>, ServeError> {
+    let Some(plugin_dir) = &config.plugin_dir else {
+        return Ok(None);
+    };
+    let (url, cache_dir) = (config.plugin_repo.clone(), plugin_dir.join(".repository"));
+    let open = move || PluginRepository::new(&url, &cache_dir, RepositoryConfig::default());
+    match tokio::task::spawn_blocking(open).await {
+        Ok(opened) => Ok(Some(opened?)),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

@@ -10,13 +10,14 @@
 //! Invariants:
 //! - A [`TriggerSpec`] that exists is valid: it can be rendered, and parsing the rendering gives the same value.
 //! - A [`Schedule`] never returns an instant that is not after the `now` it was given: a stall never becomes a burst.
-//! - A [`Cursor`] only moves forward, and only over runs that have finished.
+//! - A [`Cursor`] only moves forward, and only over runs that have finished; it starts no run over what is finished.
 
 mod arguments;
 mod backoff;
 mod cron;
 mod cursor;
 mod definition;
+mod position;
 mod schedule;
 mod settings;
 mod spec;
@@ -24,8 +25,9 @@ mod spec;
 pub use arguments::{ArgumentsError, parse_trigger_arguments};
 pub use backoff::{Backoff, RetryPolicy};
 pub use cron::{CronError, CronSchedule};
-pub use cursor::{Cursor, LogRange, RunTicket};
+pub use cursor::{Cursor, RunTicket};
 pub use definition::TriggerDefinition;
+pub use position::{LogRange, Position};
 pub use schedule::{Next, Schedule};
 pub use settings::{ErrorBehavior, TriggerSettings, UnknownErrorBehavior};
 pub use spec::{PluginType, SpecError, TriggerSpec};

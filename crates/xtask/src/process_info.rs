@@ -9,6 +9,7 @@ pub(crate) const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Memory of one process or several, in bytes.
 #[derive(Clone, Copy, Default)]
+#[expect(clippy::struct_field_names, reason = "units stand last in names")]
 pub(crate) struct Memory {
     /// Resident pages; those shared with other processes count in each.
     pub resident_bytes: u64,

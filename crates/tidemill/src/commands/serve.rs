@@ -14,6 +14,7 @@ use clap::{
 };
 use tidemill_catalog::Limits;
 use tidemill_engine::EngineConfig;
+use tidemill_plugin_repo::DEFAULT_URL;
 use tidemill_server::{ObjectStoreKind, ServerConfig};
 use tidemill_triggers::PluginType;
 use tidemill_worker::PackageManager;
@@ -123,6 +124,14 @@ pub(crate) struct ServeArgs {
     /// What packages are installed with: discover (uv if found, else pip), pip, uv, disabled
     #[arg(long, env = environment::PACKAGE_MANAGER, default_value = "discover", value_name = "MANAGER", help_heading = "Processing engine")]
     package_manager: PackageManager,
+
+    /// Where plugins named gh:PATH come from: an http, https or file URL
+    #[arg(long, env = environment::PLUGIN_REPO, default_value = DEFAULT_URL, hide_env_values = true, value_name = "URL", help_heading = "Processing engine")]
+    plugin_repo: String,
+
+    /// How long lines of plugins' logs are kept
+    #[arg(long, env = environment::PLUGIN_LOG_RETENTION, default_value = "7d", value_parser = parse_duration, value_name = "DURATION", help_heading = "Processing engine")]
+    plugin_log_retention: Duration,
 
     /// Variables that plugins get although the server reads credentials from them
     #[arg(long, env = environment::PLUGIN_ENV, value_delimiter = ',', value_name = "NAME,…", help_heading = "Processing engine")]
@@ -309,6 +318,8 @@ impl ServeArgs {
             request_bytes_max: self.max_http_request_size,
             tcp_listener_file: self.tcp_listener_file_path,
             plugin_dir: present(self.plugin_dir),
+            plugin_log_retention: self.plugin_log_retention,
+            plugin_repo: self.plugin_repo,
             virtual_env: present(self.virtual_env_location),
             limits: Limits::default(),
             query_memory_bytes_max: self.exec_mem_pool_bytes,

@@ -61,7 +61,7 @@ async fn skeletons_work_as_they_come() {
 
 #[tokio::test]
 async fn logs_are_shown_and_followed() {
-    let server = server().await;
+    let mut server = server().await;
     server.create_database("d").await;
     server.put_plugin(
         "say.py",
@@ -138,4 +138,12 @@ async fn logs_are_shown_and_followed() {
         "{}",
         unknown.stderr
     );
+
+    server.stop().await;
+    server.restart().await;
+    let shown = server.command(&logs).await;
+    let words = ["WARN  said one", "WARN  said two", "WARN  said three"];
+    for word in words {
+        assert_eq!(shown.stdout.matches(word).count(), 1, "{}", shown.stdout);
+    }
 }

@@ -6,6 +6,7 @@ mod http_query;
 mod http_write;
 mod isolation;
 mod plugin_api;
+mod plugin_repository;
 mod python_package;
 mod recovery;
 mod request_triggers;

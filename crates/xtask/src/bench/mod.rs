@@ -34,7 +34,7 @@ use report::Report;
 use subject::{Address, Subject};
 use workloads::Workload;
 
-/// Options of `cargo xtask bench`.
+/// Options of `cargo xtask bench`; the help ends with what [`budgets`] says.
 #[derive(Args)]
 pub(crate) struct BenchOptions {
     /// Measure the server at this address instead of starting one; given twice, both are measured and compared.
@@ -79,7 +79,7 @@ pub(crate) struct BenchOptions {
     /// The seed of the load.
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Compare the request trigger with applications on Granian, which is installed from PyPI for the time of the run.
+    /// Compare the request trigger with applications on Granian, which pip installs for the time of the run.
     #[arg(long)]
     compare_granian: bool,
     /// Fail where a figure misses its budget; where several servers are measured, a figure of the first.

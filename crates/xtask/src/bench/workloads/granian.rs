@@ -1,5 +1,5 @@
 //! Granian, a server of Python web applications, with the applications that request triggers are compared with. It is
-//! installed from PyPI into a virtual environment of its own, which goes when the comparison ends.
+//! installed by pip into a virtual environment of its own, which goes when the comparison ends.
 
 use std::ffi::OsStr;
 use std::fs;
