@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::{
     ClientBuilder, ClientError, CreateTable, CreateTrigger, Ping, PluginFile, QueryAnswer, QueryRequest,
-    TestReport, TestRequest, TestSchedule, TestWal, WriteOptions,
+    TestReport, TestRequest, TestSchedule, TestWal, UpdateTrigger, WriteOptions,
     error::{chain, root_cause},
 };
 
@@ -139,6 +139,11 @@ impl Client {
     /// Creates a trigger.
     pub async fn create_trigger(&self, trigger: &CreateTrigger) -> Result<(), ClientError> {
         self.send_json(Method::POST, TRIGGER, trigger).await
+    }
+
+    /// Changes a trigger.
+    pub async fn update_trigger(&self, change: &UpdateTrigger) -> Result<(), ClientError> {
+        self.send_json(Method::PUT, TRIGGER, change).await
     }
 
     /// Deletes a trigger; one that is enabled only with `force`.

@@ -22,5 +22,5 @@ pub use precision::{Precision, UnknownPrecision};
 pub use query::{QueryAnswer, QueryRequest};
 pub use requests::{
     CreateTable, CreateTrigger, Field, Ping, PluginFile, TestReport, TestRequest, TestResponse, TestSchedule,
-    TestWal, TriggerSettings, WriteOptions,
+    TestWal, TriggerSettings, UpdateTrigger, UpdateTriggerSettings, WriteOptions,
 };

@@ -61,6 +61,34 @@ pub struct CreateTrigger {
     pub disabled: bool,
 }
 
+/// What is to be changed about a trigger; what is `None` stays.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct UpdateTrigger {
+    /// Its database.
+    pub db: String,
+    /// Its name.
+    pub trigger_name: String,
+    /// Another plugin, relative to the plugin directory of the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin_filename: Option<String>,
+    /// How it runs.
+    pub trigger_settings: UpdateTriggerSettings,
+    /// All its arguments; an empty map takes them away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger_arguments: Option<BTreeMap<String, String>>,
+    /// Whether it waits to be enabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<bool>,
+}
+
+/// What is to be changed about how a trigger runs; what is `None` stays.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct UpdateTriggerSettings {
+    /// What happens when a run fails: `log`, `retry` or `disable`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_behavior: Option<String>,
+}
+
 /// How a trigger runs.
 #[derive(Debug, Clone, Serialize)]
 pub struct TriggerSettings {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidemill_plugin_repo::PluginRepository;
 use tidemill_triggers::{PluginType, RetryPolicy};
-use tidemill_worker::PackageManager;
+use tidemill_worker::{PackageManager, SandboxProfile};
 
 /// Settings of the engine; the defaults are those of `serve`.
 #[derive(Debug, Clone)]
@@ -42,6 +42,8 @@ pub struct EngineConfig {
     pub package_manager: PackageManager,
     /// Environment variables that plugins get although the server reads credentials from them (`--plugin-env`).
     pub passed_variables: Vec<String>,
+    /// What is taken from plugins' processes (`--plugin-sandbox`).
+    pub sandbox: SandboxProfile,
 }
 
 impl Default for EngineConfig {
@@ -63,6 +65,7 @@ impl Default for EngineConfig {
             retry: RetryPolicy::default(),
             package_manager: PackageManager::default(),
             passed_variables: Vec::new(),
+            sandbox: SandboxProfile::default(),
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::python_launcher::PythonLauncher;
 use crate::request_runner::{PluginRequest, PluginResponse, RequestError, RequestRoutes};
 use crate::requests::{
     CreateTrigger, InstallPackages, InstallRequirements, ReplaceDirectory, TestReport, TestRequest,
-    TestSchedule, TestWal, UpdateFile, UploadFile,
+    TestSchedule, TestWal, UpdateFile, UpdateTrigger, UploadFile,
 };
 use crate::services::Services;
 use crate::test_runs::TestRuns;
@@ -63,6 +63,7 @@ impl Engine {
             python.clone(),
             config.plugin_dir.clone(),
             config.passed_variables.clone(),
+            config.sandbox.clone(),
         );
         let packages = python.zip(config.plugin_dir.clone());
         let packages =
@@ -152,6 +153,27 @@ impl Engine {
             .await
             .map_err(|error| trigger_change_failed(error, &trigger_name))?;
         if let Some(key) = created {
+            self.settle(key).await;
+        }
+        Ok(())
+    }
+
+    /// Changes a trigger. One that runs is stopped and started anew with what has changed; its position stays.
+    pub async fn update_trigger(&self, request: UpdateTrigger) -> Result<(), EngineError> {
+        if let Some(plugin_filename) = &request.plugin_filename {
+            let resolved = self.services.resolve_plugin(plugin_filename).await;
+            resolved.map_err(EngineError::Plugin)?;
+        }
+        let (db, trigger_name) = (request.db.clone(), request.trigger_name.clone());
+        let updated = self.services.catalog().transact(|transaction| {
+            let change = request.clone();
+            transaction.update_trigger(&db, &trigger_name, |definition| change.apply(definition))?;
+            Ok(find_trigger(transaction.state(), &db, &trigger_name).map(|(key, _)| key))
+        });
+        let updated = updated
+            .await
+            .map_err(|error| trigger_change_failed(error, &trigger_name))?;
+        if let Some(key) = updated {
             self.settle(key).await;
         }
         Ok(())

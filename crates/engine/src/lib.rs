@@ -60,6 +60,7 @@ pub use plugin_logs::PluginLogs;
 pub use request_runner::{PluginRequest, PluginResponse, RequestError};
 pub use requests::{
     CreateTrigger, DirectoryFile, InstallPackages, InstallRequirements, ReplaceDirectory, TestReport,
-    TestRequest, TestResponse, TestSchedule, TestWal, TriggerTime, UpdateFile, UploadFile,
+    TestRequest, TestResponse, TestSchedule, TestWal, TriggerTime, UpdateFile, UpdateTrigger,
+    UpdateTriggerSettings, UploadFile,
 };
 pub use system_tables::EngineTables;

@@ -1,13 +1,14 @@
 //! Workers in the server's virtual environment.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use async_trait::async_trait;
 use tidemill_worker::{
-    EnvironmentOptions, PythonEnvironment, PythonStatus, Worker, WorkerCommand, WorkerEvents, extension_path,
-    worker_environment,
+    EnvironmentOptions, PythonEnvironment, PythonStatus, SandboxProfile, Worker, WorkerCommand, WorkerEvents,
+    extension_path, worker_environment,
 };
+use tracing::{info, warn};
 
 use crate::launcher::{LaunchError, Launcher, WorkerHandle};
 
@@ -17,6 +18,10 @@ pub(crate) struct PythonLauncher {
     plugin_dir: PathBuf,
     /// Variables that are passed although the server reads credentials from them.
     passed_variables: Vec<String>,
+    /// What a worker takes from itself.
+    sandbox: SandboxProfile,
+    /// What has become of it is the same for all workers, and said once.
+    sandbox_reported: Once,
 }
 
 impl PythonLauncher {
@@ -25,6 +30,7 @@ impl PythonLauncher {
         environment: Option<PythonEnvironment>,
         plugin_dir: Option<PathBuf>,
         passed_variables: Vec<String>,
+        sandbox: SandboxProfile,
     ) -> Self {
         // Plugins look for files by this path, wherever they have changed to.
         let plugin_dir = plugin_dir
@@ -34,7 +40,23 @@ impl PythonLauncher {
             environment,
             plugin_dir,
             passed_variables,
+            sandbox,
+            sandbox_reported: Once::new(),
         }
+    }
+
+    fn report_sandbox(&self, worker: &Worker) {
+        self.sandbox_reported.call_once(|| {
+            let applied = worker.sandbox();
+            info!(level = %self.sandbox.level, "sandbox of plugins: {applied}");
+            for shortfall in applied.shortfalls() {
+                warn!(
+                    reason = shortfall.note,
+                    "the sandbox of plugins lacks {}",
+                    shortfall.measure.name()
+                );
+            }
+        });
     }
 }
 
@@ -68,9 +90,13 @@ impl Launcher for PythonLauncher {
             plugin_dir: self.plugin_dir.clone(),
             passed: self.passed_variables.clone(),
         });
-        let command = WorkerCommand::new(python.python.clone(), extension, variables, label);
+        let mut command = WorkerCommand::new(python.python.clone(), extension, variables, label);
+        command.sandbox = self.sandbox.clone();
         match Worker::start(command, events).await {
-            Ok(worker) => Ok(Arc::new(worker)),
+            Ok(worker) => {
+                self.report_sandbox(&worker);
+                Ok(Arc::new(worker))
+            }
             Err(error) => Err(LaunchError::Failed(error.to_string())),
         }
     }

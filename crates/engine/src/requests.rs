@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tidemill_triggers::TriggerSettings;
+use tidemill_triggers::{ErrorBehavior, TriggerDefinition, TriggerSettings};
 
 /// A new trigger.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,6 +24,58 @@ pub struct CreateTrigger {
     pub trigger_arguments: Option<BTreeMap<String, String>>,
     /// Whether it waits to be enabled.
     pub disabled: bool,
+}
+
+/// What is to be changed about a trigger; what is absent stays.
+#[derive(Debug, Clone, Deserialize)]
+pub struct UpdateTrigger {
+    /// Its database.
+    pub db: String,
+    /// Its name.
+    pub trigger_name: String,
+    /// Another plugin, relative to the plugin directory.
+    #[serde(default)]
+    pub plugin_filename: Option<String>,
+    /// How it runs.
+    #[serde(default)]
+    pub trigger_settings: UpdateTriggerSettings,
+    /// All its arguments; an empty object takes them away.
+    #[serde(default)]
+    pub trigger_arguments: Option<BTreeMap<String, String>>,
+    /// Whether it waits to be enabled.
+    #[serde(default)]
+    pub disabled: Option<bool>,
+}
+
+/// What is to be changed about how a trigger runs; what is absent stays.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct UpdateTriggerSettings {
+    /// Whether runs may overlap.
+    pub run_async: Option<bool>,
+    /// What a failed run does.
+    pub error_behavior: Option<ErrorBehavior>,
+}
+
+impl UpdateTrigger {
+    pub(crate) fn apply(self, definition: &mut TriggerDefinition) {
+        if let Some(plugin_filename) = self.plugin_filename {
+            definition.plugin_filename = plugin_filename;
+        }
+        let settings = &mut definition.settings;
+        settings.run_async = self.trigger_settings.run_async.unwrap_or(settings.run_async);
+        settings.error_behavior = self
+            .trigger_settings
+            .error_behavior
+            .unwrap_or(settings.error_behavior);
+        if let Some(arguments) = self.trigger_arguments {
+            definition.arguments = Some(arguments).filter(|arguments| !arguments.is_empty());
+        }
+        if let Some(disabled) = self.disabled {
+            definition.disabled = disabled;
+            definition.disabled_reason = None;
+        }
+    }
 }
 
 /// A file to be put into the plugin directory.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat;
 use arrow::datatypes::{Field, Schema};
 use arrow::error::ArrowError;
@@ -51,7 +51,9 @@ pub(crate) fn encode_committed(
         }
     }
     let mut tables = Vec::with_capacity(by_table.len());
-    let mut blob = Vec::new();
+    let columns = batches.iter().flat_map(|committed| &committed.batch.columns);
+    let bytes = columns.map(|(_, column)| column.get_array_memory_size()).sum();
+    let mut blob = Vec::with_capacity(bytes);
     for (table_id, of_table) in by_table {
         let Some(table) = state.table_by_id(table_id) else {
             continue;

@@ -113,7 +113,9 @@ mod tests {
                     cursors.advance(&TriggerProgress { trigger: TRIGGER, cursor: record });
                     expected.add(range(*run));
                 }
-                together.iter().for_each(|run| cursor.finish_run(tickets[*run as usize]));
+                for run in together {
+                    cursor.finish_run(tickets[*run as usize]);
+                }
             }
             prop_assert_eq!(cursors.get(TRIGGER).unwrap_or_default(), expected);
         }

@@ -185,7 +185,10 @@ fn finished_ranges_that_no_cursor_has_are_refused() {
     };
     let good = record::encode(&commit);
     assert_eq!(record::decode(&good).unwrap().progress, commit.progress);
-    let after = good.windows(8).position(|bytes| bytes == 7_u64.to_le_bytes()).unwrap();
+    let after = good
+        .windows(8)
+        .position(|bytes| bytes == 7_u64.to_le_bytes())
+        .unwrap();
     for bad in [0_u64, 5, 9, u64::MAX] {
         let mut bytes = good.clone();
         bytes[after..after + 8].copy_from_slice(&bad.to_le_bytes());
@@ -193,5 +196,8 @@ fn finished_ranges_that_no_cursor_has_are_refused() {
     }
     let mut old = good;
     old[0] = 1;
-    assert!(matches!(record::decode(&old), Err(record::RecordError::Version(1))));
+    assert!(matches!(
+        record::decode(&old),
+        Err(record::RecordError::Version(1))
+    ));
 }

@@ -596,11 +596,7 @@ async fn a_run_commits_its_rows_and_its_cursor_together() {
     ];
     let (database, error) = fixture
         .ingest
-        .commit_run(
-            bad,
-            TriggerProgress::through(trigger, Lsn(2)),
-            RECEIVED_NS,
-        )
+        .commit_run(bad, TriggerProgress::through(trigger, Lsn(2)), RECEIVED_NS)
         .await
         .unwrap_err();
     assert_eq!(database, "elsewhere");

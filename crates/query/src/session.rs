@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use datafusion::error::Result;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{FunctionRegistry, TaskContext};
 use datafusion::prelude::SessionConfig;
@@ -56,8 +56,13 @@ impl Default for QueryConfig {
 }
 
 /// A session state with everything but the names of a database. Making a session of it copies maps of pointers.
+///
+/// The state is made for the first query: hundreds of functions touch tens of MiB of the program, which a server that is
+/// only written to never needs.
 pub(crate) struct SessionTemplate {
-    state: SessionState,
+    threads: usize,
+    runtime: Arc<RuntimeEnv>,
+    state: OnceLock<SessionState>,
 }
 
 impl SessionTemplate {
@@ -75,29 +80,39 @@ impl SessionTemplate {
             .with_disk_manager_builder(disk)
             .with_memory_pool(Arc::new(pool))
             .build_arc()?;
-
-        let mut state = SessionStateBuilder::new()
-            .with_config(session_config(config.threads.max(1)))
-            .with_runtime_env(runtime)
-            .with_default_features()
-            // Nothing is read from or written to files by name, so neither is registered.
-            .with_file_formats(Vec::new())
-            .with_table_factories(HashMap::new())
-            .with_optimizer_rule(Arc::new(GroupByTagNumbers))
-            .with_physical_optimizer_rule(Arc::new(YieldAfterJoins))
-            .build();
-        state.register_udf(Arc::new(functions::to_timestamp()))?;
-        bounded_functions::bound(&mut state)?;
-        Ok(Self { state })
+        Ok(Self {
+            threads: config.threads.max(1),
+            runtime,
+            state: OnceLock::new(),
+        })
     }
 
     /// A session that sees `namespace` and in which `now()` is now.
     pub(crate) fn session(&self, namespace: Namespace) -> SessionState {
-        let mut session = self.state.clone();
+        let state = self.state.get_or_init(|| {
+            state(self.threads, Arc::clone(&self.runtime)).expect("all functions have their own names")
+        });
+        let mut session = state.clone();
         session.register_catalog_list(Arc::new(namespace));
         session.mark_start_execution();
         session
     }
+}
+
+fn state(threads: usize, runtime: Arc<RuntimeEnv>) -> Result<SessionState> {
+    let mut state = SessionStateBuilder::new()
+        .with_config(session_config(threads))
+        .with_runtime_env(runtime)
+        .with_default_features()
+        // Nothing is read from or written to files by name, so neither is registered.
+        .with_file_formats(Vec::new())
+        .with_table_factories(HashMap::new())
+        .with_optimizer_rule(Arc::new(GroupByTagNumbers))
+        .with_physical_optimizer_rule(Arc::new(YieldAfterJoins))
+        .build();
+    state.register_udf(Arc::new(functions::to_timestamp()))?;
+    bounded_functions::bound(&mut state)?;
+    Ok(state)
 }
 
 /// The context to execute a plan of `session` in. Physical plans hold their functions, so it needs none.

@@ -85,6 +85,16 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// The report as text for the supervising process.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a list of names and texts has a JSON form")
+    }
+
+    /// Reads what [`to_json`](Self::to_json) has written.
+    pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(json)
+    }
+
     /// What has become of a measure.
     pub fn state(&self, measure: Measure) -> State {
         let report = self.reports.iter().find(|report| report.measure == measure);
@@ -189,6 +199,7 @@ mod tests {
         let shortfalls: Vec<Measure> = applied.shortfalls().map(|report| report.measure).collect();
         assert_eq!(shortfalls, [Measure::OomScore, Measure::HiddenPaths]);
         assert_eq!(applied.state(Measure::Nice), State::NotRequested);
+        assert_eq!(Applied::from_json(applied.to_json().as_bytes()).unwrap(), applied);
         assert_eq!(applied.state(Measure::Network), State::NotRequested);
     }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Deserializer};
 use tidemill_engine::{
     CreateTrigger, InstallPackages, InstallRequirements, ReplaceDirectory, TestReport, TestRequest,
-    TestSchedule, TestWal, UpdateFile, UploadFile,
+    TestSchedule, TestWal, UpdateFile, UpdateTrigger, UploadFile,
 };
 
 use crate::body;
@@ -56,6 +56,16 @@ pub(crate) async fn create_trigger(
 ) -> Result<StatusCode, ApiError> {
     let request: CreateTrigger = state.bodies.read_json(&headers, request_body).await?;
     state.engine.create_trigger(request).await?;
+    Ok(StatusCode::OK)
+}
+
+pub(crate) async fn update_trigger(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<StatusCode, ApiError> {
+    let request: UpdateTrigger = state.bodies.read_json(&headers, request_body).await?;
+    state.engine.update_trigger(request).await?;
     Ok(StatusCode::OK)
 }
 

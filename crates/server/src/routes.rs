@@ -49,7 +49,9 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         )
         .route(
             TRIGGER,
-            post(plugins::create_trigger).delete(plugins::delete_trigger),
+            post(plugins::create_trigger)
+                .put(plugins::update_trigger)
+                .delete(plugins::delete_trigger),
         )
         .route(&format!("{TRIGGER}/enable"), post(plugins::enable_trigger))
         .route(&format!("{TRIGGER}/disable"), post(plugins::disable_trigger))

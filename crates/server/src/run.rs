@@ -16,7 +16,7 @@ use tidemill_plugin_repo::{PluginRepository, RepositoryConfig, RepositoryError};
 use tidemill_query::{QueryConfig, QueryEngine};
 use tidemill_store::{Store, StoreConfig};
 use tidemill_wal::{FileMedium, Medium, ObjectMedium, WalConfig, WalError};
-use tidemill_worker::{PythonConfig, PythonEnvironment};
+use tidemill_worker::{PythonConfig, PythonEnvironment, SandboxProfile, worker_sandbox};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -157,6 +157,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     let engine_config = EngineConfig {
         plugin_dir: config.plugin_dir.clone(),
         plugin_repository: open_plugin_repository(&config).await?,
+        sandbox: plugin_sandbox(&config),
         ..config.engine.clone()
     };
     let engine = Engine::start(
@@ -215,6 +216,27 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     ingest.shutdown().await;
     info!("stopped");
     Ok(())
+}
+
+/// Hides the data from plugins, unless that would take a directory from them that they need.
+fn plugin_sandbox(config: &ServerConfig) -> SandboxProfile {
+    let data_dir = match &config.object_store {
+        ObjectStoreKind::File { data_dir } => Some(data_dir.as_path()),
+        ObjectStoreKind::Memory => None,
+    };
+    let needed = [
+        config.plugin_dir.clone(),
+        config.virtual_env.clone(),
+        Some(std::env::temp_dir()),
+    ];
+    let level = config.engine.sandbox.level;
+    let (profile, exposed) = worker_sandbox(level, data_dir, needed.into_iter().flatten());
+    if let Some(exposed) = exposed
+        && config.plugin_dir.is_some()
+    {
+        warn!("{exposed}");
+    }
+    profile
 }
 
 /// Becomes true at the first SIGTERM or SIGINT. A second one ends the process at once.

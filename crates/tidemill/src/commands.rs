@@ -87,7 +87,7 @@ enum ClientCommand {
     /// Show what a plugin logs
     #[command(subcommand)]
     Logs(logs::LogsCommand),
-    /// Change a database or the plugin of a trigger
+    /// Change a database or a trigger
     #[command(subcommand)]
     Update(update::UpdateCommand),
     /// Delete a database, a table or a trigger

@@ -117,7 +117,14 @@ mod tests {
         let second = cursor.start_run(range(12, 15)).unwrap();
         cursor.skip_through(20);
         let third = cursor.start_run(range(20, 21)).unwrap();
-        assert_eq!((cursor.position().through(), cursor.started_through(), cursor.in_flight()), (10, 21, 3));
+        assert_eq!(
+            (
+                cursor.position().through(),
+                cursor.started_through(),
+                cursor.in_flight()
+            ),
+            (10, 21, 3)
+        );
 
         let beyond = Position::from_parts(10, vec![range(12, 20)]).unwrap();
         assert_eq!(cursor.position_after(second), beyond);
@@ -148,7 +155,10 @@ mod tests {
         assert_eq!((cursor.started_through(), cursor.run_end(20)), (5, 7));
         assert_eq!(cursor.start_run(range(5, 8)), None);
         assert!(cursor.start_run(range(5, 7)).is_some());
-        assert_eq!((cursor.started_through(), cursor.run_end(11), cursor.run_end(20)), (9, 11, 12));
+        assert_eq!(
+            (cursor.started_through(), cursor.run_end(11), cursor.run_end(20)),
+            (9, 11, 12)
+        );
         cursor.skip_through(12);
         assert_eq!((cursor.started_through(), cursor.run_end(20)), (14, 20));
     }

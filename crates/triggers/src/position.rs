@@ -121,20 +121,16 @@ mod tests {
     }
 
     fn position() -> impl Strategy<Value = Position> {
-        (
-            0_u64..20,
-            proptest::collection::vec((0_u64..50, 0_u64..6), 0..8),
-        )
-            .prop_map(|(through, ranges)| {
-                let mut position = Position::at(through);
-                for (after, length) in ranges {
-                    position.add(LogRange {
-                        after,
-                        through: after + length,
-                    });
-                }
-                position
-            })
+        (0_u64..20, proptest::collection::vec((0_u64..50, 0_u64..6), 0..8)).prop_map(|(through, ranges)| {
+            let mut position = Position::at(through);
+            for (after, length) in ranges {
+                position.add(LogRange {
+                    after,
+                    through: after + length,
+                });
+            }
+            position
+        })
     }
 
     #[test]
@@ -148,10 +144,19 @@ mod tests {
             (position.through(), position.finished()),
             (10, &[range(12, 16), range(18, 20)][..])
         );
-        assert_eq!([10, 12, 13, 16, 17].map(|at| position.contiguous_end(at)), [10, 16, 16, 16, 17]);
-        assert_eq!([10, 16, 20].map(|at| position.gap_end(at)), [Some(12), Some(18), None]);
+        assert_eq!(
+            [10, 12, 13, 16, 17].map(|at| position.contiguous_end(at)),
+            [10, 16, 16, 16, 17]
+        );
+        assert_eq!(
+            [10, 16, 20].map(|at| position.gap_end(at)),
+            [Some(12), Some(18), None]
+        );
         position.add(range(10, 12));
-        assert_eq!((position.through(), position.finished()), (16, &[range(18, 20)][..]));
+        assert_eq!(
+            (position.through(), position.finished()),
+            (16, &[range(18, 20)][..])
+        );
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
+use tidemill_sandbox::{Level, Profile};
 use tidemill_worker_proto::FromWorker;
 
 use crate::{ExitReason, OutputStream};
 
-/// The program text that a worker interpreter is started with. Its arguments are the path of the extension module and
-/// the number of the inherited socket.
+/// The program text that a worker interpreter is started with. Its arguments are the path of the extension module, the
+/// number of the inherited socket, and the sandbox profile.
 pub const BOOTSTRAP: &str = include_str!("../../worker_py/bootstrap.py");
 
 /// Long enough for a hundred interpreters that start at once on a small machine.
@@ -27,12 +28,14 @@ pub struct WorkerCommand {
     pub label: String,
     /// Longest time from the start of the process to its first message.
     pub handshake_timeout: Duration,
+    /// What the worker takes from itself before it does anything else, see [`worker_sandbox`](crate::worker_sandbox).
+    pub sandbox: Profile,
     /// Program text, [`BOOTSTRAP`] unless a test says otherwise.
     pub bootstrap: String,
 }
 
 impl WorkerCommand {
-    /// A command with the usual program text and deadline.
+    /// A command with the usual program text and deadline, without a sandbox.
     pub fn new(
         python: impl Into<PathBuf>,
         extension: impl Into<PathBuf>,
@@ -45,6 +48,10 @@ impl WorkerCommand {
             environment,
             label: label.into(),
             handshake_timeout: HANDSHAKE_TIMEOUT,
+            sandbox: Profile {
+                level: Level::Off,
+                ..Profile::default()
+            },
             bootstrap: BOOTSTRAP.to_owned(),
         }
     }

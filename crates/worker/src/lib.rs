@@ -1,8 +1,8 @@
 //! Worker processes: one Python interpreter a trigger, started, fed, watched and ended from here.
 //!
 //! It **is** the supervision of processes ([`Worker`]), the discovery and creation of the virtual environment they run
-//! in ([`PythonEnvironment`]), the installation of packages into it ([`Packages`]) and the environment variables they
-//! may see ([`worker_environment`]). It **is not** an interpreter: it links no libpython, and it knows neither triggers
+//! in ([`PythonEnvironment`]), the installation of packages into it ([`Packages`]), the environment variables they
+//! may see ([`worker_environment`]) and the paths they may not ([`worker_sandbox`]). It **is not** an interpreter: it links no libpython, and it knows neither triggers
 //! nor databases: what the frames mean is the business of whoever implements [`WorkerEvents`].
 //!
 //! Invariants:
@@ -30,6 +30,7 @@ mod process;
 mod python;
 mod python_environment;
 mod queue;
+mod sandbox;
 mod spawner;
 mod tool;
 mod worker;
@@ -44,4 +45,6 @@ pub use output::{LINE_BYTES_MAX, OutputStream};
 pub use packages::{InstallError, PackageManager, Packages};
 pub use python::PythonVersion;
 pub use python_environment::{Python, PythonConfig, PythonEnvironment, PythonStatus, Unavailable};
+pub use sandbox::{Exposed, worker_sandbox};
+pub use tidemill_sandbox::{Applied, Level as SandboxLevel, Profile as SandboxProfile};
 pub use worker::Worker;

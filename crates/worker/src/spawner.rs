@@ -72,6 +72,7 @@ fn spawn_here(worker: &WorkerCommand) -> io::Result<Spawned> {
         .arg(&worker.bootstrap)
         .arg(&worker.extension)
         .arg(socket_fd.to_string())
+        .arg(worker.sandbox.to_argument())
         .env_clear()
         .envs(worker.environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
@@ -104,6 +105,9 @@ fn prepare_child(socket_fd: RawFd, server: Pid) -> io::Result<()> {
         return Err(rustix::io::Errno::SRCH.into());
     }
     rustix::thread::set_no_new_privs(true)?;
+    // The server has turned them off for itself, which is inherited; numeric libraries are faster with them. Not fatal:
+    // some kernels have none.
+    let _ = rustix::thread::disable_transparent_huge_pages(false);
     // Not fatal: some containers have no writable /proc.
     if let Ok(file) = rustix::fs::open(
         c"/proc/self/oom_score_adj",

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::process::Signal;
+use tidemill_sandbox::Applied;
 use tidemill_worker_proto::{FromWorker, PROTOCOL_VERSION, ProtocolError, ToWorker};
 use tokio::{
     net::UnixStream,
@@ -37,7 +38,7 @@ const STACK_DUMP: Duration = Duration::from_millis(100);
 pub struct Worker {
     process: Arc<Process>,
     queue: Arc<SendQueue>,
-    python_version: String,
+    hello: Hello,
     exited: watch::Receiver<Option<ExitReason>>,
 }
 
@@ -66,8 +67,8 @@ impl Worker {
         let (read_half, write_half) = UnixStream::from_std(socket)?.into_split();
         let mut reader = FrameReader::new(read_half);
 
-        let python_version = match timeout(handshake_timeout, handshake(&mut reader)).await {
-            Ok(Ok(version)) => version,
+        let hello = match timeout(handshake_timeout, handshake(&mut reader)).await {
+            Ok(Ok(hello)) => hello,
             Ok(Err(failure)) => return Err(failure.into_error(&process, outputs).await),
             Err(_) => {
                 let stderr = end_failed_start(&process, outputs).await.stderr;
@@ -98,7 +99,7 @@ impl Worker {
         Ok(Self {
             process,
             queue,
-            python_version,
+            hello,
             exited,
         })
     }
@@ -138,7 +139,12 @@ impl Worker {
 
     /// Version of its interpreter, for example `3.11.7`.
     pub fn python_version(&self) -> &str {
-        &self.python_version
+        &self.hello.python_version
+    }
+
+    /// What the worker has taken from itself.
+    pub fn sandbox(&self) -> &Applied {
+        &self.hello.sandbox
     }
 
     /// Resident memory of the process in bytes; `None` when it has ended.
@@ -227,7 +233,14 @@ impl HandshakeFailure {
     }
 }
 
-async fn handshake(reader: &mut FrameReader) -> Result<String, HandshakeFailure> {
+/// What a worker says first.
+#[derive(Debug)]
+struct Hello {
+    python_version: String,
+    sandbox: Applied,
+}
+
+async fn handshake(reader: &mut FrameReader) -> Result<Hello, HandshakeFailure> {
     let frame = reader.next().await.map_err(|end| match end {
         ReadEnd::Closed => HandshakeFailure::Closed,
         ReadEnd::Malformed(error) => HandshakeFailure::Protocol(error),
@@ -236,7 +249,11 @@ async fn handshake(reader: &mut FrameReader) -> Result<String, HandshakeFailure>
         FromWorker::Hello {
             protocol_version: PROTOCOL_VERSION,
             python_version,
-        } => Ok(python_version),
+        } => Ok(Hello {
+            python_version,
+            // Of a worker that reports nothing that can be read, nothing is known to be in force.
+            sandbox: Applied::from_json(&frame.blob).unwrap_or_default(),
+        }),
         FromWorker::Hello { protocol_version, .. } => Err(HandshakeFailure::Version(protocol_version)),
         _ => Err(HandshakeFailure::NoHello),
     }

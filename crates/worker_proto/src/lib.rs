@@ -29,4 +29,4 @@ pub use message::{
 };
 
 /// Version of the messages; raised with every change of [`ToWorker`] or [`FromWorker`].
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;

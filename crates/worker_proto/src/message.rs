@@ -144,7 +144,7 @@ pub struct RequestHead {
 /// Worker to server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromWorker {
-    /// First message.
+    /// First message; it stays as it is in all versions. Blob: what `tidemill-sandbox` reports of the process, as JSON.
     Hello {
         /// [`PROTOCOL_VERSION`](crate::PROTOCOL_VERSION) of the worker.
         protocol_version: u32,

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
 
 /// Handles to what the Python parts define; each is documented where it is defined, in `python/`.
 pub(crate) struct Embedded {
@@ -17,6 +17,7 @@ pub(crate) struct Embedded {
     wait_for: Py<PyAny>,
     collect: Py<PyAny>,
     set_up: Py<PyAny>,
+    make_tidemill_module: Py<PyAny>,
 }
 
 impl Embedded {
@@ -46,6 +47,12 @@ impl Embedded {
             c"<tidemill process>",
             c"tidemill_process",
         )?;
+        let tidemill = module(
+            py,
+            include_str!("../python/tidemill_module.py"),
+            c"<tidemill module>",
+            c"tidemill_module",
+        )?;
         Ok(Self {
             plugin_class: loader.getattr("Plugin")?.unbind(),
             table_batch_class: batch.getattr("TableBatch")?.unbind(),
@@ -57,6 +64,7 @@ impl Embedded {
             wait_for: process.getattr("wait_for")?.unbind(),
             collect: process.getattr("collect")?.unbind(),
             set_up: process.getattr("set_up")?.unbind(),
+            make_tidemill_module: tidemill.getattr("make")?.unbind(),
         })
     }
 
@@ -80,6 +88,18 @@ impl Embedded {
         source: impl IntoPyObject<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.table_batch_class.bind(py).call1((table_name, source))
+    }
+
+    /// The class of the elements of `table_batches`.
+    pub(crate) fn table_batch_class<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.table_batch_class.bind(py)
+    }
+
+    /// What `import tidemill` gives: these classes, and the types of the package for authors.
+    pub(crate) fn tidemill_module<'py>(&self, classes: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
+        let interface = include_str!("../../../python/tidemill/interface.py");
+        let make = self.make_tidemill_module.bind(classes.py());
+        make.call1((classes, interface))
     }
 
     /// The message and the traceback of an exception.

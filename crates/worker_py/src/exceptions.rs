@@ -3,8 +3,9 @@
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
 
+use crate::embedded::Embedded;
 use crate::line_builder::LineBuilder;
 
 create_exception!(influxdb3_py_api, QueryError, PyException, "A query failed.");
@@ -28,8 +29,8 @@ create_exception!(
     "The line is not complete."
 );
 
-/// Makes `LineBuilder` and the exceptions builtins, and importable from `tidemill`.
-pub(crate) fn publish(py: Python<'_>, run_timeout: &Bound<'_, PyAny>) -> PyResult<()> {
+/// Makes `LineBuilder` and the exceptions builtins, and these and more importable from `tidemill`.
+pub(crate) fn publish(py: Python<'_>, python: &Embedded) -> PyResult<()> {
     let names: [(&str, Bound<'_, PyType>); 6] = [
         ("LineBuilder", py.get_type::<LineBuilder>()),
         ("QueryError", py.get_type::<QueryError>()),
@@ -42,12 +43,13 @@ pub(crate) fn publish(py: Python<'_>, run_timeout: &Bound<'_, PyAny>) -> PyResul
         ("InvalidLineError", py.get_type::<InvalidLineError>()),
     ];
     let builtins = py.import("builtins")?;
-    let module = PyModule::new(py, "tidemill")?;
+    let classes = PyDict::new(py);
     for (name, class) in &names {
         builtins.setattr(*name, class)?;
-        module.setattr(*name, class)?;
+        classes.set_item(*name, class)?;
     }
-    module.setattr("RunTimeout", run_timeout)?;
+    classes.set_item("RunTimeout", python.run_timeout_class(py))?;
+    classes.set_item("TableBatch", python.table_batch_class(py))?;
     let modules = py.import("sys")?.getattr("modules")?;
-    modules.set_item("tidemill", &module)
+    modules.set_item("tidemill", python.tidemill_module(&classes)?)
 }

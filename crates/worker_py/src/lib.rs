@@ -14,6 +14,7 @@
 //! - An interruption takes a thread of its own while it waits for that lock.
 //!
 //! # Invariants
+//! - The sandbox is entered before anything else is done.
 //! - The first frame sent is `Hello`; every `Run` is answered by exactly one `Finished`, every `Load` by one answer.
 //! - The process ends at once when the server's end of the socket closes, whatever Python does.
 //! - No lock of ours is held while Python code runs or while a Python object is dropped, and nobody waits for the socket or
@@ -51,8 +52,9 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
+use tidemill_sandbox::{Applied, Profile};
 use tidemill_worker_proto::{FromWorker, PROTOCOL_VERSION};
 
 use crate::worker::Worker;
@@ -67,15 +69,19 @@ mod tidemill_worker {
     use super::main;
 }
 
-/// Serves the connection `fd` until its other end closes, and then ends the process. To be called once, on the main thread.
+/// Takes from the process what the profile `sandbox` says, serves the connection `fd` until its other end closes, and then ends
+/// the process. To be called once, on the main thread, before there are others.
 #[pyfunction]
-fn main(py: Python<'_>, fd: RawFd) -> PyResult<()> {
+fn main(py: Python<'_>, fd: RawFd, sandbox: &str) -> PyResult<()> {
+    let sandbox = Profile::from_argument(sandbox)
+        .map_err(|error| PyValueError::new_err(format!("sandbox profile: {error}")))?
+        .apply();
     // SAFETY: the server opened the descriptor for this call and passed it to nobody else.
     let socket = Arc::new(unsafe { OwnedFd::from_raw_fd(fd) });
     prepare(&socket).map_err(|error| PyOSError::new_err(error.to_string()))?;
     let worker = Worker::new(py, Arc::clone(&socket))?;
-    exceptions::publish(py, worker.python.run_timeout_class(py))?;
-    greet(py, &worker)?;
+    exceptions::publish(py, &worker.python)?;
+    greet(py, &worker, &sandbox)?;
     let sender = Arc::clone(&worker);
     spawn("sender", move || sender.output.run_sender())?;
     let reader = Arc::clone(&worker);
@@ -90,13 +96,15 @@ fn prepare(socket: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-fn greet(py: Python<'_>, worker: &Worker) -> PyResult<()> {
+fn greet(py: Python<'_>, worker: &Worker, sandbox: &Applied) -> PyResult<()> {
     let version = py.version_info();
     let hello = FromWorker::Hello {
         protocol_version: PROTOCOL_VERSION,
         python_version: format!("{}.{}.{}", version.major, version.minor, version.patch),
     };
-    worker.post(py, &hello)?;
+    let report = sandbox.to_json();
+    let pushed = worker.output.push(&hello, &[report.as_bytes()]);
+    pushed.map_err(|error| PyValueError::new_err(error.to_string()))?;
     worker.output.flush();
     Ok(())
 }

@@ -116,6 +116,17 @@ impl FakePython {
         })
     }
 
+    /// Waits until that many processes were started.
+    pub(super) async fn until_launched(&self, count: usize) {
+        let until_launched = async {
+            while self.launches.load(Ordering::SeqCst) < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        let launched = tokio::time::timeout(Duration::from_secs(20), until_launched).await;
+        launched.unwrap_or_else(|_| panic!("no {count} processes were started"));
+    }
+
     /// Waits until that many calls were made.
     pub(super) async fn calls(&self, count: usize) -> Vec<Call> {
         let mut calls = self.calls.subscribe();

@@ -1,5 +1,6 @@
 //! The engine with a real catalog, log, store and query engine, and workers that are tasks.
 
+mod exactly_once;
 mod fake_python;
 mod lifecycle;
 mod request_triggers;
@@ -20,7 +21,7 @@ use tidemill_lineproto::Precision;
 use tidemill_query::{Params, QueryConfig, QueryEngine};
 use tidemill_store::{Store, StoreConfig};
 use tidemill_triggers::RetryPolicy;
-use tidemill_wal::{FileMedium, WalConfig};
+use tidemill_wal::{FileMedium, Medium, WalConfig};
 
 use self::fake_python::{FakePython, SharedLauncher};
 use crate::{CreateTrigger, Engine, EngineConfig, EngineTables, PluginLogs};
@@ -46,6 +47,13 @@ fn config(dir: &Path) -> EngineConfig {
         retry,
         ..EngineConfig::default()
     }
+}
+
+fn new_dir() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("plugins")).unwrap();
+    fs::write(dir.path().join("plugins/plugin.py"), "").unwrap();
+    dir
 }
 
 /// Opens the log; after a restart a copy of it, since what is left of the server before may still hold its files.
@@ -80,10 +88,14 @@ impl Server {
     }
 
     async fn start_with(python: &Arc<FakePython>, change: impl FnOnce(&mut EngineConfig)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("plugins")).unwrap();
-        fs::write(dir.path().join("plugins/plugin.py"), "").unwrap();
-        Self::start_in(dir, Arc::new(InMemory::new()), python, change).await
+        Self::start_in(new_dir(), Arc::new(InMemory::new()), python, change).await
+    }
+
+    /// Starts a server on a medium of its own.
+    async fn start_on(python: &Arc<FakePython>, medium: impl FnOnce(&Path) -> Box<dyn Medium>) -> Self {
+        let dir = new_dir();
+        let medium = medium(dir.path());
+        Self::start_in_on(dir, medium, Arc::new(InMemory::new()), python, |_| {}).await
     }
 
     async fn start_in(
@@ -92,23 +104,27 @@ impl Server {
         python: &Arc<FakePython>,
         change: impl FnOnce(&mut EngineConfig),
     ) -> Self {
+        let medium = Box::new(open_medium(dir.path()));
+        Self::start_in_on(dir, medium, objects, python, change).await
+    }
+
+    async fn start_in_on(
+        dir: tempfile::TempDir,
+        medium: Box<dyn Medium>,
+        objects: Arc<dyn ObjectStore>,
+        python: &Arc<FakePython>,
+        change: impl FnOnce(&mut EngineConfig),
+    ) -> Self {
         let catalog = Catalog::open(Arc::clone(&objects), "node0", Limits::default())
             .await
             .unwrap();
         let catalog = Arc::new(catalog);
-        let medium = open_medium(dir.path());
         let ingest_config = IngestConfig {
             wal: WalConfig::default(),
             tail_bytes_max: 1 << 20,
         };
         let store = Arc::new(Store::new(StoreConfig::default()));
-        let ingest = Ingest::open(
-            Box::new(medium),
-            ingest_config,
-            Arc::clone(&catalog),
-            Arc::clone(&store),
-        )
-        .unwrap();
+        let ingest = Ingest::open(medium, ingest_config, Arc::clone(&catalog), Arc::clone(&store)).unwrap();
         let ingest = Arc::new(ingest);
         let logs = Arc::new(PluginLogs::new(1_000));
         let mut config = config(dir.path());
@@ -145,6 +161,21 @@ impl Server {
         self.ingest.shutdown().await;
         let Self { dir, objects, .. } = self;
         Self::start_in(dir, objects, python, |_| {}).await
+    }
+
+    /// Starts the server on what a crash would leave at this moment. What it was is stopped afterwards, on files of its own.
+    async fn crash(self, python: &Arc<FakePython>, change: impl FnOnce(&mut EngineConfig)) -> Self {
+        let Self {
+            engine,
+            ingest,
+            dir,
+            objects,
+            ..
+        } = self;
+        let server = Self::start_in(dir, objects, python, change).await;
+        engine.shutdown().await;
+        ingest.shutdown().await;
+        server
     }
 
     async fn write(&self, database: &str, lines: &str) {

@@ -228,7 +228,7 @@ impl TriggerArgs {
 }
 
 /// Sends a plugin to the server and gives its name there.
-async fn upload(client: &Client, source: PluginSource) -> Result<String, CommandError> {
+pub(super) async fn upload(client: &Client, source: PluginSource) -> Result<String, CommandError> {
     match source {
         PluginSource::File { name, content } => {
             client.upload_plugin_file(&name, &content).await?;

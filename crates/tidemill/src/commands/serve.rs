@@ -17,7 +17,7 @@ use tidemill_engine::EngineConfig;
 use tidemill_plugin_repo::DEFAULT_URL;
 use tidemill_server::{ObjectStoreKind, ServerConfig};
 use tidemill_triggers::PluginType;
-use tidemill_worker::PackageManager;
+use tidemill_worker::{PackageManager, SandboxLevel, SandboxProfile};
 use tracing_subscriber::EnvFilter;
 
 use super::settings::{parse_address, parse_duration, parse_memory};
@@ -145,9 +145,13 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = environment::ASYNC_TRIGGER_CONCURRENCY_LIMIT, default_value = "16", value_parser = clap::value_parser!(u16).range(1..), value_name = "N", help_heading = "Processing engine")]
     async_trigger_concurrency_limit: u16,
 
-    /// Longest duration of a run for written rows or a schedule
-    #[arg(long, env = environment::RUN_TIMEOUT, default_value = "10m", value_parser = parse_duration, value_name = "DURATION", help_heading = "Processing engine")]
-    run_timeout: Duration,
+    /// Longest duration of a run [default: 10m, for requests 1m]
+    #[arg(long, env = environment::RUN_TIMEOUT, value_parser = parse_duration, value_name = "DURATION", help_heading = "Processing engine")]
+    run_timeout: Option<Duration>,
+
+    /// What plugins are kept from: off, standard (the data directory, other processes, administration), strict (the network too)
+    #[arg(long, env = environment::PLUGIN_SANDBOX, default_value = "standard", value_name = "LEVEL", help_heading = "Processing engine")]
+    plugin_sandbox: SandboxLevel,
 
     /// What is logged, for example debug or `info,tidemill_engine=trace`
     #[arg(long, env = environment::LOG_FILTER, default_value = DEFAULT_LOG_FILTER, value_name = "FILTER", help_heading = "Logging")]
@@ -307,6 +311,7 @@ impl ServeArgs {
                 },
             },
         };
+        let engine = EngineConfig::default();
         let any_address = || (Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into();
         Ok(ServerConfig {
             node_id,
@@ -331,10 +336,15 @@ impl ServeArgs {
                     .map(PluginType::from)
                     .collect(),
                 async_concurrency_max: self.async_trigger_concurrency_limit.into(),
-                run_timeout: self.run_timeout,
+                run_timeout: self.run_timeout.unwrap_or(engine.run_timeout),
+                request_timeout: self.run_timeout.unwrap_or(engine.request_timeout),
                 package_manager: self.package_manager,
                 passed_variables: self.plugin_env,
-                ..EngineConfig::default()
+                sandbox: SandboxProfile {
+                    level: self.plugin_sandbox,
+                    ..engine.sandbox
+                },
+                ..engine
             },
             shutdown_timeout: self.shutdown_timeout,
         })
@@ -427,6 +437,33 @@ mod tests {
             panic!("the file store is the default");
         };
         assert!(data_dir.ends_with(".tidemill/data"));
+    }
+
+    #[test]
+    fn one_run_timeout_is_for_all_triggers() {
+        let timeouts = |arguments: &[&str]| {
+            let engine = parse(&[&["--node-id", "a"], arguments].concat()).unwrap().engine;
+            (engine.run_timeout, engine.request_timeout)
+        };
+        assert_eq!(timeouts(&[]), (Duration::from_mins(10), Duration::from_mins(1)));
+        let given = Duration::from_mins(5);
+        assert_eq!(timeouts(&["--run-timeout", "5m"]), (given, given));
+    }
+
+    #[test]
+    fn the_sandbox_of_plugins_has_three_levels() {
+        let level = |arguments: &[&str]| {
+            let config = parse(&[&["--node-id", "a"], arguments].concat());
+            config.map(|config| config.engine.sandbox.level)
+        };
+        assert_eq!(level(&[]), Ok(SandboxLevel::Standard));
+        assert_eq!(level(&["--plugin-sandbox", "off"]), Ok(SandboxLevel::Off));
+        assert_eq!(level(&["--plugin-sandbox", "strict"]), Ok(SandboxLevel::Strict));
+        let error = level(&["--plugin-sandbox", "full"]).unwrap_err();
+        assert!(
+            error.contains("the levels are off, standard and strict"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -190,13 +190,22 @@ impl SummaryArgs {
         print::line(&match self.format {
             SummaryFormat::Pretty => format!(
                 "tables of {database}:\n{}\n\ntriggers of {database}:\n{}",
-                tables.trim_end(),
-                triggers.trim_end()
+                or_none(&tables),
+                or_none(&triggers)
             ),
             SummaryFormat::Json => {
                 let name = serde_json::Value::from(database.as_str());
                 format!("{{\"database\":{name},\"tables\":{tables},\"triggers\":{triggers}}}")
             }
         })
+    }
+}
+
+/// A table to read, and a word where the server drew one without columns because there are no rows.
+fn or_none(table: &str) -> &str {
+    const WITHOUT_ROWS: &str = "++\n++";
+    match table.trim_end() {
+        WITHOUT_ROWS => "none",
+        rows => rows,
     }
 }

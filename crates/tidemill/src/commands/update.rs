@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
+use tidemill_client::{Client, UpdateTrigger, UpdateTriggerSettings};
+use tidemill_triggers::{ErrorBehavior, parse_trigger_arguments};
 
+use super::create::upload;
 use crate::{
     connection::{Connection, Database},
     failure::CommandError,
@@ -15,7 +18,7 @@ use crate::{
 pub(crate) enum UpdateCommand {
     /// Change how long a database keeps its rows
     Database(DatabaseArgs),
-    /// Replace the plugin of a trigger
+    /// Change a trigger: its plugin, its arguments, how it runs
     Trigger(TriggerArgs),
 }
 
@@ -60,13 +63,16 @@ impl DatabaseArgs {
 }
 
 const TRIGGER_HELP: &str = "\
-The new code is used from the next run on.
+New code is used from the next run on. What else is changed stops the trigger and starts it anew; it goes on where it was.
 
-Example:
-  tidemill update trigger --database weather --trigger-name alert --path ./alert.py";
+Examples:
+  tidemill update trigger --database weather --trigger-name alert --path ./alert.py
+  tidemill update trigger --database weather --trigger-name alert --trigger-arguments threshold=35
+  tidemill update trigger --database weather --trigger-name alert --path ./alert2.py --upload --enabled";
 
 #[derive(Debug, Args)]
 #[command(after_help = TRIGGER_HELP)]
+#[command(group = ArgGroup::new("change").required(true).multiple(true))]
 pub(crate) struct TriggerArgs {
     #[command(flatten)]
     database: Database,
@@ -75,9 +81,29 @@ pub(crate) struct TriggerArgs {
     #[arg(short, long, value_name = "NAME")]
     trigger_name: String,
 
-    /// The new plugin on this machine: a file, or a folder
-    #[arg(short, long, value_name = "PATH")]
-    path: PathBuf,
+    /// Plugin on this machine, a file or a folder, whose content replaces that of the trigger's plugin
+    #[arg(short, long, value_name = "PATH", group = "change")]
+    path: Option<PathBuf>,
+
+    /// Send the plugin to the server under its own name, and let the trigger use that one
+    #[arg(long, requires = "path")]
+    upload: bool,
+
+    /// All arguments of the plugin; an empty text takes them away
+    #[arg(long, value_name = "KEY=VALUE,…", group = "change")]
+    trigger_arguments: Vec<String>,
+
+    /// What happens when a run fails: log, retry, disable
+    #[arg(long, value_name = "BEHAVIOR", group = "change")]
+    error_behavior: Option<ErrorBehavior>,
+
+    /// Let it run
+    #[arg(long, conflicts_with = "disabled", group = "change")]
+    enabled: bool,
+
+    /// Stop it from running
+    #[arg(long, group = "change")]
+    disabled: bool,
 
     #[command(flatten)]
     connection: Connection,
@@ -86,19 +112,56 @@ pub(crate) struct TriggerArgs {
 impl TriggerArgs {
     async fn run(self) -> Result<(), CommandError> {
         let client = self.connection.client()?;
+        let change = self.change(&client).await?;
         let database = &self.database.database;
         let name = &self.trigger_name;
-        match PluginSource::read_update(&self.path)? {
-            PluginSource::File { content, .. } => {
-                client.update_plugin_file(database, name, &content).await?;
-                print::line(&format!("Trigger '{name}' updated successfully"))
-            }
-            PluginSource::Package { files, .. } => {
-                client.replace_plugin_directory(database, name, &files).await?;
-                print::line(&format!(
-                    "Trigger '{name}' updated successfully (atomic directory replacement)"
-                ))
-            }
+        let mut note = "";
+        match self.path.as_deref().filter(|_| !self.upload) {
+            None => {}
+            Some(path) => match PluginSource::read_update(path)? {
+                PluginSource::File { content, .. } => {
+                    client.update_plugin_file(database, name, &content).await?;
+                }
+                PluginSource::Package { files, .. } => {
+                    client.replace_plugin_directory(database, name, &files).await?;
+                    note = " (atomic directory replacement)";
+                }
+            },
         }
+        if let Some(change) = change {
+            client.update_trigger(&change).await?;
+        }
+        print::line(&format!("Trigger '{name}' updated successfully{note}"))
+    }
+
+    /// What is to be changed beside the content of the plugin.
+    async fn change(&self, client: &Client) -> Result<Option<UpdateTrigger>, CommandError> {
+        let given: Vec<String> = self
+            .trigger_arguments
+            .iter()
+            .filter(|text| !text.is_empty())
+            .cloned()
+            .collect();
+        let arguments =
+            parse_trigger_arguments(&given).map_err(|error| CommandError::message(error.to_string()))?;
+        let plugin_filename = match &self.path {
+            Some(path) if self.upload => Some(upload(client, PluginSource::read(path)?).await?),
+            _ => None,
+        };
+        let change = UpdateTrigger {
+            db: self.database.database.clone(),
+            trigger_name: self.trigger_name.clone(),
+            plugin_filename,
+            trigger_settings: UpdateTriggerSettings {
+                error_behavior: self.error_behavior.map(|behavior| behavior.to_string()),
+            },
+            trigger_arguments: (!self.trigger_arguments.is_empty()).then_some(arguments),
+            disabled: (self.enabled || self.disabled).then_some(self.disabled),
+        };
+        let is_needed = change.plugin_filename.is_some()
+            || self.error_behavior.is_some()
+            || change.trigger_arguments.is_some()
+            || change.disabled.is_some();
+        Ok(is_needed.then_some(change))
     }
 }

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-use tidemill_testkit::{TestServer, eventually};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tidemill_testkit::{ServerOptions, TestServer, eventually};
 
-use crate::server;
+use crate::{PROGRAM, server};
 
 /// A healthy trigger beside the bad one; its answer shows that others run on.
 async fn with_neighbour() -> TestServer {
@@ -195,4 +196,176 @@ async fn output_of_a_plugin_is_in_its_log() {
             .then_some(())
     };
     eventually("both lines are logged", logged).await;
+}
+
+/// Tries what a plugin may and may not do, and says for each what came of it.
+const TRIALS: &str = r#"
+import importlib, json, os, socket, subprocess, tempfile, threading
+
+def attempt(action, *args):
+    try:
+        return action(*args)
+    except Exception as error:
+        return type(error).__name__
+
+def read(path):
+    with open(path) as file:
+        return file.read()
+
+def write(path):
+    with open(path, "w") as file:
+        file.write("kept")
+    return read(path)
+
+def temporary():
+    with tempfile.NamedTemporaryFile("w+") as file:
+        return write(file.name)
+
+def thread():
+    done = []
+    runner = threading.Thread(target=done.append, args=("ran",))
+    runner.start()
+    runner.join()
+    return done[0]
+
+def connect(port):
+    with socket.create_connection(("127.0.0.1", port)):
+        return "connected"
+
+def process_request(influxdb3_local, query_parameters, request_headers, request_body, args=None):
+    data = query_parameters["data"]
+    return {
+        "list data": attempt(os.listdir, data),
+        "read data": attempt(read, os.path.join(data, "secret")),
+        "write data": attempt(write, os.path.join(data, "new")),
+        "child reads data": subprocess.run(["cat", os.path.join(data, "secret")], capture_output=True, text=True).stdout,
+        "server's environment": attempt(lambda: len(read(f"/proc/{os.getppid()}/environ")) > 0),
+        "plugin directory": attempt(write, os.path.join(os.environ["PLUGIN_DIR"], "notes.txt")),
+        "temporary file": attempt(temporary),
+        "library": attempt(lambda: importlib.import_module("sqlite3").connect(":memory:").execute("SELECT 5").fetchone()[0]),
+        "package": attempt(lambda: importlib.import_module("site_package_of_the_test").WORD),
+        "thread": attempt(thread),
+        "child": attempt(lambda: subprocess.run(["sh", "-c", "exit 7"]).returncode),
+        "network": attempt(connect, int(query_parameters["port"])),
+    }
+"#;
+
+/// Where the tests put everything but the data: the data lies in the system's own directory for temporary files.
+fn temporary_folder() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo has made the folder")
+}
+
+/// A server with a sandbox, whose plugins have their temporary files elsewhere than it has its data.
+async fn sandboxed(temporary: &TempDir, arguments: &[&str]) -> TestServer {
+    let options = ServerOptions {
+        arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+        environment: vec![("TMPDIR".to_owned(), temporary.path().display().to_string())],
+        ..ServerOptions::default()
+    };
+    TestServer::start_with(PROGRAM, options).await
+}
+
+/// What comes of the trials. The data directory has a file `secret` in it.
+async fn trials(server: &TestServer) -> Value {
+    std::fs::write(server.data_dir().join("secret"), "the secret").expect("the data directory is there");
+    server.put_plugin("site_package_of_the_test/__init__.py", "WORD = 'imported'\n");
+    server.put_plugin("trials.py", TRIALS);
+    server.create_database("d").await;
+    server
+        .create_trigger("d", "trials", "trials.py", "request:trials", json!({}))
+        .await;
+    let (_, port) = server.address().rsplit_once(':').expect("an address has a port");
+    let data_dir = server.data_dir();
+    let path = format!("/api/v3/engine/trials?data={}&port={port}", data_dir.display());
+    server.get(&path).await.json()
+}
+
+/// Whether this kernel can hide paths. Where it cannot, the log must say why.
+fn hides_paths(server: &TestServer) -> bool {
+    let log = server.log();
+    let lacks = log
+        .lines()
+        .find(|line| line.contains("the sandbox of plugins lacks hidden_paths"));
+    match lacks {
+        Some(line) => {
+            assert!(line.contains("Landlock"), "{line}");
+            false
+        }
+        None => {
+            assert!(log.contains("in force: no_new_privs"), "{log}");
+            true
+        }
+    }
+}
+
+/// What is expected of [`trials`], but for what lies open on kernels that hide nothing.
+fn expected(hides_paths: bool, network: &str) -> Value {
+    let mut expected = json!({
+        "list data": "PermissionError",
+        "read data": "PermissionError",
+        "write data": "PermissionError",
+        "child reads data": "",
+        "server's environment": "PermissionError",
+        "plugin directory": "kept",
+        "temporary file": "kept",
+        "library": 5,
+        "package": "imported",
+        "thread": "ran",
+        "child": 7,
+        "network": network,
+    });
+    if !hides_paths {
+        forget_data(&mut expected);
+    }
+    expected
+}
+
+fn forget_data(trials: &mut Value) {
+    let trials = trials.as_object_mut().expect("an object");
+    trials.retain(|name, _| !name.contains("data") && !name.contains("environment"));
+}
+
+#[tokio::test]
+async fn a_plugin_is_kept_from_the_servers_data_and_from_little_else() {
+    let temporary = temporary_folder();
+    for (arguments, network) in [
+        (&[][..], "connected"),
+        (&["--plugin-sandbox", "strict"][..], "PermissionError"),
+    ] {
+        let server = sandboxed(&temporary, arguments).await;
+        let mut found = trials(&server).await;
+        let hides_paths = hides_paths(&server);
+        if !hides_paths {
+            forget_data(&mut found);
+        }
+        assert_eq!(found, expected(hides_paths, network), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_sandbox_a_plugin_may_do_what_the_server_may() {
+    let temporary = temporary_folder();
+    let server = sandboxed(&temporary, &["--plugin-sandbox", "off"]).await;
+    let found = trials(&server).await;
+    assert_eq!(found["read data"], "the secret");
+    assert_eq!(found["write data"], "kept");
+    assert_eq!(found["network"], "connected");
+}
+
+/// To hide data among temporary files would refuse plugins all new ones.
+#[tokio::test]
+async fn data_among_temporary_files_is_not_hidden_and_the_log_says_so() {
+    let server = server().await;
+    let found = trials(&server).await;
+    assert_eq!(found["temporary file"], "kept");
+    assert_eq!(found["read data"], "the secret");
+    let log = server.log();
+    let folder = std::env::temp_dir();
+    assert!(
+        log.contains(&format!(
+            "is not hidden from plugins, since it lies in {}",
+            folder.display()
+        )),
+        "{log}"
+    );
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use reqwest::Client;
-use serde_json::json;
-use tidemill_testkit::eventually;
+use serde_json::{Value, json};
+use tidemill_testkit::{TestServer, eventually};
+use tokio::task::JoinHandle;
 
 use crate::server;
 
@@ -29,73 +30,159 @@ async fn a_clean_stop_and_a_kill_lose_nothing() {
     );
 }
 
-#[tokio::test]
-async fn every_acknowledged_row_survives_kill_under_load() {
-    const WRITERS: u64 = 4;
-    let mut server = server().await;
-    server.create_database("d").await;
-    let mut acknowledged = vec![0; WRITERS as usize];
-    for _round in 0..3 {
-        let progress: Vec<Arc<AtomicU64>> = acknowledged
-            .iter()
-            .map(|n| Arc::new(AtomicU64::new(*n)))
-            .collect();
+/// How many write at once.
+const WRITERS: usize = 4;
+
+/// Writes numbered rows to `m` of `d` until the server is gone.
+struct Writers {
+    /// The last row of each writer that was answered.
+    answered: Vec<Arc<AtomicU64>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Writers {
+    /// Starts writers, each behind its row of that number.
+    fn start(server: &TestServer, behind: &[u64]) -> Self {
+        let answered: Vec<Arc<AtomicU64>> = behind.iter().map(|row| Arc::new(AtomicU64::new(*row))).collect();
         let url = format!("{}/api/v3/write_lp?db=d&precision=ns", server.url());
-        let writers: Vec<_> = progress
-            .iter()
-            .enumerate()
-            .map(|(writer, progress)| {
-                let (url, progress, client) = (url.clone(), Arc::clone(progress), Client::new());
-                tokio::spawn(async move {
-                    // Rows are numbered; the writer goes on until the server is gone.
-                    for row in progress.load(Ordering::SeqCst) + 1.. {
-                        let answer = client
-                            .post(&url)
-                            .body(format!("m,writer={writer} row={row}i {row}"))
-                            .send()
-                            .await;
-                        match answer {
-                            Ok(answer) if answer.status() == 204 => progress.store(row, Ordering::SeqCst),
-                            _ => break,
-                        }
+        let write = |(writer, answered): (usize, &Arc<AtomicU64>)| {
+            let (url, answered, client) = (url.clone(), Arc::clone(answered), Client::new());
+            tokio::spawn(async move {
+                for row in answered.load(Ordering::SeqCst) + 1.. {
+                    let line = format!("m,writer={writer} row={row}i {row}");
+                    match client.post(&url).body(line).send().await {
+                        Ok(answer) if answer.status() == 204 => answered.store(row, Ordering::SeqCst),
+                        _ => break,
                     }
-                })
+                }
             })
-            .collect();
-        let before = acknowledged.clone();
+        };
+        let tasks = answered.iter().enumerate().map(write).collect();
+        Self { answered, tasks }
+    }
+
+    fn answered(&self) -> Vec<u64> {
+        let rows = self.answered.iter();
+        rows.map(|answered| answered.load(Ordering::SeqCst)).collect()
+    }
+
+    /// Waits until each has gone on by that many rows.
+    async fn wrote(&self, behind: &[u64], rows: u64) {
         let everyone_wrote = async || {
-            let wrote =
-                |(progress, before): (&Arc<AtomicU64>, &u64)| progress.load(Ordering::SeqCst) > before + 20;
-            progress.iter().zip(&before).all(wrote).then_some(())
+            let mut each = self.answered().into_iter().zip(behind);
+            each.all(|(answered, behind)| answered >= behind + rows)
+                .then_some(())
         };
         eventually("every writer has written", everyone_wrote).await;
+    }
+
+    /// The last row of each that was answered, when all have noticed that the server is gone.
+    async fn ended(mut self) -> Vec<u64> {
+        for task in self.tasks.drain(..) {
+            task.await.unwrap();
+        }
+        self.answered()
+    }
+}
+
+#[tokio::test]
+async fn every_acknowledged_row_survives_kill_under_load() {
+    let mut server = server().await;
+    server.create_database("d").await;
+    let mut last = vec![0; WRITERS];
+    for _round in 0..3 {
+        let writers = Writers::start(&server, &last);
+        writers.wrote(&last, 21).await;
         server.kill();
-        for writer in writers {
-            writer.await.unwrap();
-        }
-        acknowledged = progress
-            .iter()
-            .map(|progress| progress.load(Ordering::SeqCst))
-            .collect();
+        let acknowledged = writers.ended().await;
         server.restart().await;
-        let rows = server
-            .query(
-                "d",
-                "SELECT writer, count(*) AS n, max(row) AS last FROM m GROUP BY writer ORDER BY writer",
-            )
-            .await;
-        for (writer, row) in rows.iter().enumerate() {
-            let (count, last) = (row["n"].as_u64().unwrap(), row["last"].as_u64().unwrap());
-            assert_eq!(count, last, "writer {writer}: a row is missing or doubled");
+        last = last_rows(&server).await;
+        for (writer, (last, acknowledged)) in last.iter().zip(acknowledged).enumerate() {
             // At most the one write in flight may be there without having been answered.
-            let expected = acknowledged[writer]..=acknowledged[writer] + 1;
             assert!(
-                expected.contains(&last),
-                "writer {writer}: {last} rows, {} acknowledged",
-                acknowledged[writer]
+                (acknowledged..=acknowledged + 1).contains(last),
+                "writer {writer}: {last} rows, {acknowledged} acknowledged"
             );
-            acknowledged[writer] = last;
         }
-        assert_eq!(rows.len(), WRITERS as usize);
+    }
+}
+
+/// The last row of each writer; none before it may be missing or doubled.
+async fn last_rows(server: &TestServer) -> Vec<u64> {
+    let sql = "SELECT writer, count(*) AS n, max(row) AS last FROM m GROUP BY writer ORDER BY writer";
+    let rows = server.query("d", sql).await;
+    assert_eq!(rows.len(), WRITERS);
+    let number = |row: &Value, name: &str| row[name].as_u64().unwrap();
+    for row in &rows {
+        assert_eq!(
+            number(row, "n"),
+            number(row, "last"),
+            "a row is missing or doubled: {row}"
+        );
+    }
+    rows.iter().map(|row| number(row, "last")).collect()
+}
+
+/// Writes a row of its own to `seen` for each row. Runs take differently long, so that they end in another order than they
+/// began in.
+const COUNT: &str = r#"
+import itertools, random, time
+
+times = itertools.count(time.time_ns())
+
+def process_writes(influxdb3_local, table_batches, args=None):
+    time.sleep(random.random() * 0.03)
+    for batch in table_batches:
+        for row in batch["rows"]:
+            line = LineBuilder("seen").tag("writer", row["writer"]).int64_field("row", row["row"])
+            line.time_ns(next(times))
+            influxdb3_local.write(line)
+"#;
+
+#[tokio::test]
+async fn an_asynchronous_trigger_counts_every_row_once_over_kills_under_load() {
+    let mut server = server().await;
+    server.put_plugin("count.py", COUNT);
+    server.create_database("d").await;
+    let settings = json!({"trigger_settings": {"run_async": true, "error_behavior": "log"}});
+    server
+        .create_trigger("d", "count", "count.py", "table:m", settings)
+        .await;
+    let mut last = vec![0; WRITERS];
+    for _round in 0..5 {
+        let writers = Writers::start(&server, &last);
+        writers.wrote(&last, 400).await;
+        let counted_before = counted(&server, "SELECT count(*) AS n FROM seen").await;
+        let counts = async || {
+            let counted = counted(&server, "SELECT count(*) AS n FROM seen").await;
+            (counted > counted_before + 1_000).then_some(())
+        };
+        eventually("the trigger keeps counting", counts).await;
+        server.kill();
+        writers.ended().await;
+        server.restart().await;
+        last = last_rows(&server).await;
+    }
+    let written: u64 = last.iter().sum();
+    let all_counted = async || {
+        let sql = "SELECT count(*) AS n FROM (SELECT DISTINCT writer, row FROM seen)";
+        (counted(&server, sql).await == written).then_some(())
+    };
+    eventually("every row is counted", all_counted).await;
+    // In order, so that no run is left that could count something again.
+    assert_eq!(server.stop().await, 0, "{}", server.log());
+    server.restart().await;
+    let doubled = "SELECT writer, row, count(*) AS n FROM seen GROUP BY writer, row HAVING count(*) > 1";
+    assert_eq!(server.query("d", doubled).await, [] as [Value; 0]);
+    assert_eq!(counted(&server, "SELECT count(*) AS n FROM seen").await, written);
+}
+
+/// The `n` of a query; 0 where its table is not there yet.
+async fn counted(server: &TestServer, sql: &str) -> u64 {
+    let answer = server.try_query("d", sql).await;
+    if answer.status == 200 {
+        answer.json()[0]["n"].as_u64().unwrap()
+    } else {
+        0
     }
 }

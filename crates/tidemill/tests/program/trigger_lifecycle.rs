@@ -172,3 +172,84 @@ async fn what_is_wrong_with_a_new_trigger() {
         answer.text()
     );
 }
+
+#[tokio::test]
+async fn a_trigger_is_changed_while_it_runs() {
+    let server = server().await;
+    server.create_database("d").await;
+    server.put_plugin(
+        "say.py",
+        "def process_request(l, q, h, b, args=None): return {'args': args}\n",
+    );
+    server
+        .create_trigger("d", "say", "say.py", "request:say", json!({}))
+        .await;
+    let says = async || server.get("/api/v3/engine/say").await.json();
+    assert_eq!(says().await, json!({"args": null}));
+    let update = async |options: &[&str]| {
+        let command = ["update", "trigger", "--database", "d", "--trigger-name", "say"];
+        server.command(&[&command[..], options].concat()).await
+    };
+
+    let changed = update(&["--trigger-arguments", "a=1,b=x,y", "--error-behavior", "retry"]).await;
+    assert_eq!(
+        changed.stdout, "Trigger 'say' updated successfully\n",
+        "{}",
+        changed.stderr
+    );
+    assert_eq!(says().await, json!({"args": {"a": "1", "b": "x,y"}}));
+    let sql = "SELECT error_behavior, disabled, plugin_filename FROM system.processing_engine_triggers";
+    let row = |disabled: bool, file: &str| json!({"error_behavior": "retry", "disabled": disabled, "plugin_filename": file});
+    assert_eq!(server.query("d", sql).await, [row(false, "say.py")]);
+
+    assert_eq!(update(&["--disabled"]).await.code, 0);
+    assert_eq!(server.get("/api/v3/engine/say").await.status, 404);
+    assert_eq!(server.query("d", sql).await, [row(true, "say.py")]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other.py");
+    std::fs::write(&other, "def process_request(*a): return {'other': a[4]}\n").unwrap();
+    let other = other.display().to_string();
+    let changed = update(&[
+        "--path",
+        &other,
+        "--upload",
+        "--trigger-arguments",
+        "",
+        "--enabled",
+    ])
+    .await;
+    assert_eq!(changed.code, 0, "{}", changed.stderr);
+    assert_eq!(says().await, json!({"other": null}));
+    assert_eq!(server.query("d", sql).await, [row(false, "other.py")]);
+
+    for (options, code, text) in [
+        (&[][..], 2, "required arguments were not provided"),
+        (&["--enabled", "--disabled"], 2, "cannot be used with"),
+        (
+            &["--error-behavior", "panic"],
+            2,
+            "unknown error behavior 'panic'",
+        ),
+        (&["--path", "none.py"], 1, "Path does not exist: none.py"),
+    ] {
+        let refused = update(options).await;
+        assert_eq!(refused.code, code, "{options:?}");
+        assert!(refused.stderr.contains(text), "{}", refused.stderr);
+    }
+    for (change, status) in [
+        (
+            json!({"db": "d", "trigger_name": "nobody", "disabled": true}),
+            404,
+        ),
+        (
+            json!({"db": "d", "trigger_name": "say", "plugin_filename": "none.py"}),
+            404,
+        ),
+        (json!({"db": "d"}), 400),
+    ] {
+        let request = server.request(reqwest::Method::PUT, TRIGGER).json(&change);
+        assert_eq!(server.send(request).await.status, status, "{change}");
+    }
+    assert_eq!(says().await, json!({"other": null}));
+}

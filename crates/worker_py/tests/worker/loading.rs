@@ -4,7 +4,7 @@ use std::fs;
 
 use tidemill_worker_proto::{EntryPoint, FromWorker};
 
-use crate::harness::Session;
+use crate::harness::{Session, writes_work};
 
 impl Session {
     #[track_caller]
@@ -111,6 +111,47 @@ fn builtins_and_the_module_are_the_same_classes() {
     );
     session.load_ok("plugin.py");
     assert_eq!(session.schedule().logged(), ["True True True True True"]);
+}
+
+#[test]
+fn the_types_for_authors_can_be_imported() {
+    let mut session = Session::start();
+    session.write_file(
+        "plugin.py",
+        "from tidemill import Arguments, LineBuilder, PluginApi, TableBatch
+import builtins, tidemill
+def process_writes(api: PluginApi, table_batches: list[TableBatch], args: Arguments):
+    api.info(LineBuilder is builtins.LineBuilder, type(table_batches[0]) is TableBatch, PluginApi.__module__)
+    try:
+        tidemill.Nothing
+    except AttributeError as error:
+        api.info(error)
+",
+    );
+    let load = session.load_of(EntryPoint::Writes, "plugin.py");
+    assert_eq!(session.load(load), FromWorker::Loaded);
+    let (work, blob) = writes_work(&[("m", vec![])]);
+    assert_eq!(
+        session.run(work, &blob).logged(),
+        [
+            "True True tidemill",
+            "module 'tidemill' has no attribute 'Nothing'"
+        ]
+    );
+}
+
+#[test]
+fn whether_there_is_the_package_can_be_asked() {
+    let mut session = Session::start();
+    session.write_file(
+        "plugin.py",
+        &say(
+            "import importlib.util",
+            "importlib.util.find_spec('tidemill').name, importlib.util.find_spec('no_such_package')",
+        ),
+    );
+    session.load_ok("plugin.py");
+    assert_eq!(session.schedule().logged(), ["tidemill None"]);
 }
 
 #[test]
