@@ -78,6 +78,8 @@ impl Loaded {
             .await
             .expect("the worker starts");
         println!("started in {:?}", started.elapsed());
+        let sandbox = worker.sandbox().to_string();
+        assert!(sandbox.starts_with("in force: no_new_privs"), "{sandbox}");
 
         let load = Load {
             form: PluginForm::SingleFile,

@@ -11,7 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use support::{DEADLINE, Event, Recorder, fake_worker, is_running, wait_until_gone};
-use tidemill_worker::{ExitReason, KillCause, LINE_BYTES_MAX, StartError, Worker, WorkerCommand};
+use tidemill_worker::{
+    ExitReason, KillCause, LINE_BYTES_MAX, SandboxLevel, SandboxProfile, StartError, Worker, WorkerCommand,
+};
 use tidemill_worker_proto::{FromWorker, ToWorker};
 
 async fn start(program: &str) -> (Worker, Arc<Recorder>) {
@@ -356,6 +358,42 @@ until_closed()
         })
         .await;
     assert_eq!(worker.queued_bytes(), 0);
+}
+
+#[tokio::test]
+async fn the_sandbox_is_passed_and_what_came_of_it_is_kept() {
+    let program = r#"
+print('profile ' + sys.argv[3])
+frame(bytes([0, VERSION, 3]) + b"3.x", b'{"reports":[{"measure":"network","state":"unsupported","note":"no filters"}]}')
+until_closed()
+"#;
+    let mut command = fake_worker(program);
+    command.sandbox = SandboxProfile {
+        level: SandboxLevel::Strict,
+        hidden_paths: vec!["/srv/data".into()],
+        ..SandboxProfile::default()
+    };
+    let expected = command.sandbox.to_argument();
+    let recorder = Recorder::new();
+    let worker = Worker::start(command, recorder.clone()).await.unwrap();
+    assert_eq!(recorder.line("profile ").await, expected);
+    assert_eq!(worker.sandbox().to_string(), "unsupported: network (no filters)");
+    assert_eq!(worker.sandbox().shortfalls().count(), 1);
+}
+
+#[tokio::test]
+async fn a_worker_has_the_huge_pages_that_the_server_does_without() {
+    // As the server does. Some kernels have none.
+    let has_them = rustix::thread::disable_transparent_huge_pages(true).is_ok();
+    let program = "
+hello()
+lines = [line.split()[1] for line in open('/proc/self/status') if line.startswith('THP_enabled')]
+print('enabled', *lines)
+until_closed()
+";
+    let (_worker, recorder) = start(program).await;
+    let expected = if has_them { " 1" } else { " 0" };
+    assert_eq!(recorder.line("enabled").await, expected);
 }
 
 /// Not a test: the server that the test below kills.

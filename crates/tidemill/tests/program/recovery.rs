@@ -79,7 +79,7 @@ impl Writers {
     /// The last row of each that was answered, when all have noticed that the server is gone.
     async fn ended(mut self) -> Vec<u64> {
         for task in self.tasks.drain(..) {
-            task.await.unwrap();
+            task.await.expect("writer does not panic");
         }
         self.answered()
     }
@@ -112,7 +112,7 @@ async fn last_rows(server: &TestServer) -> Vec<u64> {
     let sql = "SELECT writer, count(*) AS n, max(row) AS last FROM m GROUP BY writer ORDER BY writer";
     let rows = server.query("d", sql).await;
     assert_eq!(rows.len(), WRITERS);
-    let number = |row: &Value, name: &str| row[name].as_u64().unwrap();
+    let number = |row: &Value, name: &str| row[name].as_u64().expect("a count");
     for row in &rows {
         assert_eq!(
             number(row, "n"),
@@ -181,7 +181,7 @@ async fn an_asynchronous_trigger_counts_every_row_once_over_kills_under_load() {
 async fn counted(server: &TestServer, sql: &str) -> u64 {
     let answer = server.try_query("d", sql).await;
     if answer.status == 200 {
-        answer.json()[0]["n"].as_u64().unwrap()
+        answer.json()[0]["n"].as_u64().expect("a count")
     } else {
         0
     }
