@@ -1,7 +1,8 @@
 """The types of everything that a plugin is given, and of what it may give back (`spec/engine.md` 2 and 3).
 
-They are protocols: the server's own objects and those of `tidemill.testing` both satisfy them. A plugin imports them for type
-checkers only, since at run time the server's module of this name offers nothing but `LineBuilder` and the exceptions:
+They are protocols: the server's own objects and those of `tidemill.testing` both satisfy them. The server's module of this
+name has them too, made from this file when a plugin first asks for one, which takes some milliseconds. A plugin that
+needs them for its type checker only saves even these:
 
     from __future__ import annotations
     from typing import TYPE_CHECKING
