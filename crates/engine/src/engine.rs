@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex as BlockingMutex;
-use tidemill_catalog::CatalogState;
+use tidemill_catalog::{CatalogError, CatalogState, Transaction};
 use tidemill_ingest::{Ingest, TriggerKey};
 use tidemill_query::QueryEngine;
 use tidemill_triggers::{Backoff, TriggerDefinition, TriggerSpec};
@@ -145,16 +145,10 @@ impl Engine {
             disabled_reason: None,
             created_at_lsn: self.services.ingest.committed().borrow().0,
         };
-        let created = self.services.catalog().transact(|transaction| {
-            transaction.create_trigger(&request.db, definition)?;
-            Ok(find_trigger(transaction.state(), &request.db, &trigger_name).map(|(key, _)| key))
-        });
-        let created = created
-            .await
-            .map_err(|error| trigger_change_failed(error, &trigger_name))?;
-        if let Some(key) = created {
-            self.settle(key).await;
-        }
+        let create =
+            |transaction: &mut Transaction| transaction.create_trigger(&request.db, definition).map(|_| ());
+        let key = self.change_trigger(&request.db, &trigger_name, create).await?;
+        self.settle(key).await;
         Ok(())
     }
 
@@ -165,17 +159,11 @@ impl Engine {
             resolved.map_err(EngineError::Plugin)?;
         }
         let (db, trigger_name) = (request.db.clone(), request.trigger_name.clone());
-        let updated = self.services.catalog().transact(|transaction| {
-            let change = request.clone();
-            transaction.update_trigger(&db, &trigger_name, |definition| change.apply(definition))?;
-            Ok(find_trigger(transaction.state(), &db, &trigger_name).map(|(key, _)| key))
-        });
-        let updated = updated
-            .await
-            .map_err(|error| trigger_change_failed(error, &trigger_name))?;
-        if let Some(key) = updated {
-            self.settle(key).await;
-        }
+        let update = |transaction: &mut Transaction| {
+            transaction.update_trigger(&db, &trigger_name, |definition| request.apply(definition))
+        };
+        let key = self.change_trigger(&db, &trigger_name, update).await?;
+        self.settle(key).await;
         Ok(())
     }
 
@@ -350,15 +338,27 @@ impl Engine {
         trigger_name: &str,
         disabled: bool,
     ) -> Result<TriggerKey, EngineError> {
-        let not_found = || EngineError::TriggerNotFound(trigger_name.to_owned());
+        self.change_trigger(db, trigger_name, |transaction| {
+            transaction.set_trigger_disabled(db, trigger_name, disabled, None)
+        })
+        .await
+    }
+
+    /// Makes a change after which the trigger is in the catalog, and gives its key.
+    async fn change_trigger(
+        &self,
+        db: &str,
+        trigger_name: &str,
+        change: impl FnOnce(&mut Transaction) -> Result<(), CatalogError>,
+    ) -> Result<TriggerKey, EngineError> {
         let changed = self.services.catalog().transact(|transaction| {
-            transaction.set_trigger_disabled(db, trigger_name, disabled, None)?;
+            change(transaction)?;
             Ok(find_trigger(transaction.state(), db, trigger_name).map(|(key, _)| key))
         });
         changed
             .await
             .map_err(|error| trigger_change_failed(error, trigger_name))?
-            .ok_or_else(not_found)
+            .ok_or_else(|| EngineError::TriggerNotFound(trigger_name.to_owned()))
     }
 
     fn plugin_of_trigger(&self, trigger_name: &str, db: Option<&str>) -> Result<String, EngineError> {

@@ -12,9 +12,8 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampNanosecondType};
-use futures::TryStreamExt;
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use tidemill_catalog::{Catalog, DatabaseId};
 use tidemill_journal::{Journal, JournalConfig, JournalError};
 use tidemill_worker_proto::LogLevel;
@@ -145,15 +144,7 @@ impl LogJournals {
     }
 
     async fn try_open(&self, id: DatabaseId) -> Result<DatabaseJournal, JournalError> {
-        let journal = Journal::open(
-            Arc::clone(&self.store),
-            self.folder_of(id).as_ref(),
-            schema(),
-            self.config.clone(),
-            Arc::new(now_ns),
-        )
-        .await?;
-        let journal = Arc::new(journal);
+        let journal = Arc::new(self.journal(id).await?);
         Ok(DatabaseJournal {
             _upkeep: AbortOnDropHandle::new(tokio::spawn(Arc::clone(&journal).run())),
             journal,
@@ -186,16 +177,18 @@ impl LogJournals {
         }
     }
 
+    /// Removes the journal of a database, which nobody writes to any more.
     async fn remove(&self, id: DatabaseId) {
-        let objects = self.store.list(Some(&self.folder_of(id)));
-        let removed = objects.try_for_each(|object| async move { self.store.delete(&object.location).await });
+        let removed = async { self.journal(id).await?.clear().await };
         if let Err(error) = removed.await {
             tracing::warn!(%error, database = id.0, "could not remove the logs of a deleted database's plugins");
         }
     }
 
-    fn folder_of(&self, id: DatabaseId) -> Path {
-        self.folder.clone().join(id.0.to_string())
+    async fn journal(&self, id: DatabaseId) -> Result<Journal, JournalError> {
+        let folder = self.folder.clone().join(id.0.to_string());
+        let (store, config) = (Arc::clone(&self.store), self.config.clone());
+        Journal::open(store, folder.as_ref(), schema(), config, Arc::new(now_ns)).await
     }
 }
 
@@ -298,6 +291,7 @@ fn entries_of(batch: &RecordBatch) -> impl Iterator<Item = LogEntry> {
 
 #[cfg(test)]
 mod tests {
+    use futures::TryStreamExt;
     use object_store::memory::InMemory;
     use tidemill_catalog::Limits;
 
