@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-use tidemill_triggers::{ErrorBehavior, TriggerDefinition, TriggerSettings};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use tidemill_triggers::{TriggerDefinition, TriggerSettings};
 
 /// A new trigger.
 #[derive(Debug, Clone, Deserialize)]
@@ -47,14 +48,35 @@ pub struct UpdateTrigger {
     pub disabled: Option<bool>,
 }
 
-/// What is to be changed about how a trigger runs; what is absent stays.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct UpdateTriggerSettings {
-    /// Whether runs may overlap.
-    pub run_async: Option<bool>,
-    /// What a failed run does.
-    pub error_behavior: Option<ErrorBehavior>,
+/// What is to be changed about how a trigger runs, as a merge patch of its settings (RFC 7396): what is absent stays, `null`
+/// brings back the default. Valid settings stay valid with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpdateTriggerSettings(serde_json::Map<String, Value>);
+
+impl<'de> Deserialize<'de> for UpdateTriggerSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let patch = serde_json::Map::deserialize(deserializer)?;
+        // Fields do not depend on one another: what is valid over the defaults is valid over anything.
+        merged(TriggerSettings::default(), &patch).map_err(serde::de::Error::custom)?;
+        Ok(Self(patch))
+    }
+}
+
+fn merged(
+    settings: TriggerSettings,
+    patch: &serde_json::Map<String, Value>,
+) -> Result<TriggerSettings, serde_json::Error> {
+    let mut fields = serde_json::to_value(settings)?;
+    if let Value::Object(fields) = &mut fields {
+        for (name, value) in patch {
+            if value.is_null() {
+                fields.remove(name);
+            } else {
+                fields.insert(name.clone(), value.clone());
+            }
+        }
+    }
+    serde_json::from_value(fields)
 }
 
 impl UpdateTrigger {
@@ -62,12 +84,8 @@ impl UpdateTrigger {
         if let Some(plugin_filename) = self.plugin_filename {
             definition.plugin_filename = plugin_filename;
         }
-        let settings = &mut definition.settings;
-        settings.run_async = self.trigger_settings.run_async.unwrap_or(settings.run_async);
-        settings.error_behavior = self
-            .trigger_settings
-            .error_behavior
-            .unwrap_or(settings.error_behavior);
+        definition.settings = merged(definition.settings, &self.trigger_settings.0)
+            .expect("the patch was checked when it was read");
         if let Some(arguments) = self.trigger_arguments {
             definition.arguments = Some(arguments).filter(|arguments| !arguments.is_empty());
         }
@@ -224,4 +242,28 @@ pub struct TestResponse {
     pub headers: Vec<(String, String)>,
     /// The body; what is not UTF-8 shows as replacement characters.
     pub body: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_of_settings_changes_what_it_names() {
+        let settings = |json: &str| serde_json::from_str::<TriggerSettings>(json).unwrap();
+        let patch = |json: &str| serde_json::from_str::<UpdateTriggerSettings>(json);
+        let before =
+            settings(r#"{"run_async":true,"error_behavior":"retry","run_timeout":"5s","workers":2}"#);
+        let UpdateTriggerSettings(change) =
+            patch(r#"{"error_behavior":"LOG","run_timeout":null,"memory_limit":"1GB"}"#).unwrap();
+        let expected = settings(r#"{"run_async":true,"workers":2,"memory_limit":1073741824}"#);
+        assert_eq!(merged(before, &change).unwrap(), expected);
+        for refused in [
+            r#"{"workers":0}"#,
+            r#"{"error_behavior":"panic"}"#,
+            r#"{"run_timeout":7}"#,
+        ] {
+            assert!(patch(refused).is_err(), "{refused}");
+        }
+    }
 }

@@ -14,9 +14,11 @@
 
 mod arguments;
 mod backoff;
+mod byte_size;
 mod cron;
 mod cursor;
 mod definition;
+mod methods;
 mod position;
 mod schedule;
 mod settings;
@@ -24,10 +26,12 @@ mod spec;
 
 pub use arguments::{ArgumentsError, parse_trigger_arguments};
 pub use backoff::{Backoff, RetryPolicy};
+pub use byte_size::{ByteSize, ByteSizeError};
 pub use cron::{CronError, CronSchedule};
 pub use cursor::{Cursor, RunTicket};
 pub use definition::TriggerDefinition;
+pub use methods::{Methods, UnknownMethod};
 pub use position::{LogRange, Position};
 pub use schedule::{Next, Schedule};
-pub use settings::{ErrorBehavior, TriggerSettings, UnknownErrorBehavior};
+pub use settings::{CatchUp, ErrorBehavior, TriggerSettings, UnknownCatchUp, UnknownErrorBehavior};
 pub use spec::{PluginType, SpecError, TriggerSpec};

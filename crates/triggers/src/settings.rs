@@ -1,9 +1,13 @@
 //! How a trigger runs and what happens when a run fails (engine.md 0.6, 5.3, 5.6).
 
 use std::fmt;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{ByteSize, Methods};
 
 /// What happens to a trigger whose run failed. Read without regard to case, written in lower case.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -64,7 +68,48 @@ impl<'de> Deserialize<'de> for ErrorBehavior {
     }
 }
 
-/// The settings of a trigger. Every field may be absent when read.
+/// What becomes of the instants of a schedule that passed while nothing could run (engine.md 0.15).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CatchUp {
+    /// They are skipped.
+    #[default]
+    None,
+    /// The latest one is run.
+    Latest,
+    /// All are run, in order.
+    All,
+}
+
+impl CatchUp {
+    /// The name in the interface: `none`, `latest` or `all`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Latest => "latest",
+            Self::All => "all",
+        }
+    }
+}
+
+/// A name that is none of `none`, `latest`, `all`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown catch-up '{0}', expected one of none, latest, all")]
+pub struct UnknownCatchUp(pub String);
+
+impl FromStr for CatchUp {
+    type Err = UnknownCatchUp;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        [Self::None, Self::Latest, Self::All]
+            .into_iter()
+            .find(|catch_up| catch_up.name() == name)
+            .ok_or_else(|| UnknownCatchUp(name.to_owned()))
+    }
+}
+
+/// The settings of a trigger. Every field may be absent when read; where one of the optional ones is, the server's own
+/// setting holds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TriggerSettings {
@@ -72,6 +117,62 @@ pub struct TriggerSettings {
     pub run_async: bool,
     /// What a failed run does.
     pub error_behavior: ErrorBehavior,
+    /// Longest duration of a run, in JSON as `30s`.
+    #[serde(with = "duration_text", skip_serializing_if = "Option::is_none")]
+    pub run_timeout: Option<Duration>,
+    /// Resident memory above which the plugin's process is killed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<ByteSize>,
+    /// Runs that may be in flight where runs may overlap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub async_concurrency_limit: Option<NonZeroU16>,
+    /// Attempts at a run, where the error behaviour is to retry; then it becomes a dead letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<NonZeroU32>,
+    /// What becomes of missed instants of a schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catch_up: Option<CatchUp>,
+    /// Processes that answer a request trigger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<NonZeroU16>,
+    /// HTTP methods that a request trigger answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub methods: Option<Methods>,
+    /// Bytes that a run may give back: its answer and the lines that it writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_limit: Option<ByteSize>,
+    /// Bytes of the plugin's log that are kept across restarts, on average a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_limit: Option<ByteSize>,
+}
+
+/// A duration as text, such as `1m 30s`.
+mod duration_text {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let text = duration.map(|duration| humantime::format_duration(duration).to_string());
+        text.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let text: Option<String> = Deserialize::deserialize(deserializer)?;
+        let Some(text) = text else { return Ok(None) };
+        let duration = humantime::parse_duration(&text)
+            .map_err(|error| serde::de::Error::custom(format!("'{text}' is not a duration: {error}")))?;
+        if duration.is_zero() {
+            return Err(serde::de::Error::custom("a time limit must not be zero"));
+        }
+        Ok(Some(duration))
+    }
 }
 
 #[cfg(test)]
@@ -95,7 +196,8 @@ mod tests {
                 settings,
                 TriggerSettings {
                     run_async,
-                    error_behavior
+                    error_behavior,
+                    ..TriggerSettings::default()
                 },
                 "{json}"
             );
@@ -107,5 +209,25 @@ mod tests {
             refused.to_string().starts_with("unknown error behavior 'panic'"),
             "{refused}"
         );
+    }
+    #[test]
+    fn limits_are_written_as_they_are_typed() {
+        let json = r#"{"run_async":true,"error_behavior":"retry","run_timeout":"1m 30s","memory_limit":"256MiB","async_concurrency_limit":4,"max_attempts":3,"catch_up":"latest","workers":2,"methods":"PUT,DELETE","output_limit":"1MiB","log_limit":"1000"}"#;
+        let settings: TriggerSettings = serde_json::from_str(json).unwrap();
+        assert_eq!(settings.run_timeout, Some(Duration::from_secs(90)));
+        assert_eq!(settings.memory_limit, Some(ByteSize(256 << 20)));
+        assert_eq!(serde_json::to_string(&settings).unwrap(), json);
+        for refused in [
+            r#"{"run_timeout":"0s"}"#,
+            r#"{"run_timeout":"soon"}"#,
+            r#"{"workers":0}"#,
+            r#"{"max_attempts":0}"#,
+            r#"{"catch_up":"some"}"#,
+        ] {
+            assert!(
+                serde_json::from_str::<TriggerSettings>(refused).is_err(),
+                "{refused}"
+            );
+        }
     }
 }
