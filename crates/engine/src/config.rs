@@ -36,7 +36,9 @@ pub struct EngineConfig {
     pub run_rows_max: usize,
     /// Bytes after which a data-write run takes no further commit.
     pub run_bytes_max: usize,
-    /// When failed runs of `retry` triggers and lost workers are tried again.
+    /// Rows that have come through so many triggers are not run any more: a loop is behind them.
+    pub trigger_depth_max: u16,
+    /// When failed runs of `retry` triggers and lost workers are tried again, and how often runs are attempted.
     pub retry: RetryPolicy,
     /// What packages are installed with.
     pub package_manager: PackageManager,
@@ -62,7 +64,11 @@ impl Default for EngineConfig {
             worker_memory_bytes_max: None,
             run_rows_max: 100_000,
             run_bytes_max: 64 * 1024 * 1024,
-            retry: RetryPolicy::default(),
+            trigger_depth_max: 16,
+            retry: RetryPolicy {
+                attempts_max: Some(20),
+                ..RetryPolicy::default()
+            },
             package_manager: PackageManager::default(),
             passed_variables: Vec::new(),
             sandbox: SandboxProfile::default(),

@@ -3,40 +3,81 @@
 
 use bytes::Bytes;
 use tidemill_catalog::CatalogError;
-use tidemill_ingest::{DatabaseLines, Ingest, TriggerProgress, WriteError};
+use tidemill_ingest::{DatabaseLines, Ingest, RunCommit, StateChange, TriggerProgress, WriteError};
 use tidemill_worker_proto::DatabaseWrites;
 
 use crate::plugin_logs::now_ns;
 
-/// Cuts the blob of a finished run into the collected lines and what follows them, the body of an answer. `None` if
-/// the lengths do not fit the blob.
-pub(crate) fn split_writes(
-    writes: Vec<DatabaseWrites>,
-    mut blob: Bytes,
-    default_database: &str,
-) -> Option<(Vec<DatabaseLines>, Bytes)> {
-    let mut lines = Vec::with_capacity(writes.len());
-    for write in writes {
-        let bytes = usize::try_from(write.bytes)
-            .ok()
-            .filter(|bytes| *bytes <= blob.len())?;
-        let database = write.database.unwrap_or_else(|| default_database.to_owned());
-        lines.push(DatabaseLines {
-            database,
-            lines: blob.split_to(bytes),
-        });
-    }
-    Some((lines, blob))
+/// What a finished run leaves behind.
+#[derive(Debug)]
+pub(crate) struct RunEffects {
+    pub(crate) lines: Vec<DatabaseLines>,
+    pub(crate) state: Vec<StateChange>,
+    /// The body of an answer.
+    pub(crate) body: Bytes,
 }
 
-/// Commits the writes and the progress of a run, all or nothing. The error is the text of engine.md 3.3.
+impl RunEffects {
+    /// Cuts the blob of a finished run: the collected lines, the values of the state, and what follows them. `None` if the
+    /// lengths do not fit the blob.
+    pub(crate) fn split(
+        writes: Vec<DatabaseWrites>,
+        state: Vec<tidemill_worker_proto::StateChange>,
+        mut blob: Bytes,
+        default_database: &str,
+    ) -> Option<Self> {
+        let mut take = |bytes: u64| {
+            let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= blob.len())?;
+            Some(blob.split_to(bytes))
+        };
+        let mut lines = Vec::with_capacity(writes.len());
+        for write in writes {
+            lines.push(DatabaseLines {
+                database: write.database.unwrap_or_else(|| default_database.to_owned()),
+                lines: take(write.bytes)?,
+            });
+        }
+        let mut changes = Vec::with_capacity(state.len());
+        for change in state {
+            let value = match change.value_bytes {
+                Some(bytes) => Some(take(bytes)?),
+                None => None,
+            };
+            changes.push(StateChange {
+                key: change.key,
+                value,
+            });
+        }
+        Some(Self {
+            lines,
+            state: changes,
+            body: blob,
+        })
+    }
+
+    /// Whether there is anything to commit.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.state.is_empty()
+    }
+}
+
+/// Commits the writes of a run, its progress and what changes in its state, all or nothing. The error is the text of
+/// engine.md 3.3.
 pub(crate) async fn commit(
     ingest: &Ingest,
     writes: Vec<DatabaseLines>,
     progress: TriggerProgress,
+    depth: u16,
 ) -> Result<(), String> {
-    match ingest.commit_run(writes, progress, now_ns()).await {
+    let run = RunCommit {
+        writes,
+        progress,
+        depth,
+        received_ns: now_ns(),
+    };
+    match ingest.commit_run(run).await {
         Ok(_) => Ok(()),
+        Err((_, error @ WriteError::StateTooLarge { .. })) => Err(error.to_string()),
         Err((database, WriteError::InvalidDatabaseName(_))) => {
             Err(format!("invalid database name: {database}"))
         }
@@ -69,26 +110,40 @@ mod tests {
         }
     }
 
+    fn change(key: &str, value_bytes: Option<u64>) -> tidemill_worker_proto::StateChange {
+        tidemill_worker_proto::StateChange {
+            key: key.to_owned(),
+            value_bytes,
+        }
+    }
+
     #[test]
     fn a_blob_is_cut_by_the_lengths_and_the_rest_is_the_body() {
-        let blob = Bytes::from_static(b"a x=1\nb y=2body");
-        let (lines, body) =
-            split_writes(vec![write(None, 6), write(Some("other"), 5)], blob, "mine").unwrap();
-        assert_eq!(
-            (lines[0].database.as_str(), &lines[0].lines[..]),
-            ("mine", &b"a x=1\n"[..])
-        );
-        assert_eq!(
-            (lines[1].database.as_str(), &lines[1].lines[..]),
-            ("other", &b"b y=2"[..])
-        );
-        assert_eq!(&body[..], b"body");
+        let blob = Bytes::from_static(b"a x=1\nb y=2valuebody");
+        let writes = vec![write(None, 6), write(Some("other"), 5)];
+        let state = vec![change("kept", Some(5)), change("gone", None)];
+        let effects = RunEffects::split(writes, state, blob, "mine").unwrap();
+        let lines: Vec<(&str, &[u8])> = effects
+            .lines
+            .iter()
+            .map(|write| (write.database.as_str(), &write.lines[..]))
+            .collect();
+        assert_eq!(lines, [("mine", &b"a x=1\n"[..]), ("other", b"b y=2")]);
+        let state: Vec<(&str, Option<&[u8]>)> = effects
+            .state
+            .iter()
+            .map(|change| (change.key.as_str(), change.value.as_deref()))
+            .collect();
+        assert_eq!(state, [("kept", Some(&b"value"[..])), ("gone", None)]);
+        assert_eq!(&effects.body[..], b"body");
     }
 
     #[test]
     fn lengths_that_lie_are_noticed() {
+        let split = |writes, state| RunEffects::split(writes, state, Bytes::from_static(b"abc"), "mine");
         for bytes in [5, u64::MAX] {
-            assert!(split_writes(vec![write(None, bytes)], Bytes::from_static(b"abc"), "mine").is_none());
+            assert!(split(vec![write(None, bytes)], vec![]).is_none());
+            assert!(split(vec![write(None, 2)], vec![change("key", Some(bytes))]).is_none());
         }
     }
 }

@@ -33,6 +33,7 @@ mod pending_runs;
 mod plugin_calls;
 mod plugin_files;
 mod plugin_logs;
+mod plugin_state;
 mod python_launcher;
 mod request_runner;
 mod requests;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use tidemill_worker_proto::{DatabaseWrites, Failure, ResponseHead, RunId};
+use tidemill_worker_proto::{DatabaseWrites, Failure, Outcome, ResponseHead, RunId, StateChange};
 use tokio::sync::oneshot;
 
 use crate::request_runner::RequestCompletion;
@@ -16,14 +16,34 @@ pub(crate) enum RunEnd {
     /// The function returned.
     Returned {
         writes: Vec<DatabaseWrites>,
+        state: Vec<StateChange>,
         response: Option<ResponseHead>,
-        /// The collected lines, then the body of the answer.
+        /// The collected lines, then the values of the state, then the body of the answer.
         blob: Bytes,
     },
     /// It did not.
     Failed(Failure),
     /// Its process ended first; the text says how.
     Lost(String),
+}
+
+impl RunEnd {
+    /// What the worker says of a run, with the blob of the message.
+    pub(crate) fn new(outcome: Outcome, blob: Bytes) -> Self {
+        match outcome {
+            Outcome::Returned {
+                writes,
+                state,
+                response,
+            } => Self::Returned {
+                writes,
+                state,
+                response,
+                blob,
+            },
+            Outcome::Failed(failure) => Self::Failed(failure),
+        }
+    }
 }
 
 /// Who is told how a run ended.
@@ -36,6 +56,7 @@ pub(crate) enum Completion {
 
 struct PendingRun {
     completion: Completion,
+    depth: u16,
     started: Instant,
     cancelled: bool,
 }
@@ -61,13 +82,15 @@ impl PendingRuns {
         self.runs.is_empty()
     }
 
-    pub(crate) fn insert(&mut self, completion: Completion, now: Instant) -> RunId {
+    /// Enters a run. What it writes at once has come through `depth` triggers.
+    pub(crate) fn insert(&mut self, completion: Completion, depth: u16, now: Instant) -> RunId {
         let run = self.next_run;
         self.next_run += 1;
         self.runs.insert(
             run,
             PendingRun {
                 completion,
+                depth,
                 started: now,
                 cancelled: false,
             },
@@ -78,6 +101,11 @@ impl PendingRuns {
     /// Takes a run out; `None` for one that is not there, whatever the worker says.
     pub(crate) fn remove(&mut self, run: RunId) -> Option<Completion> {
         self.runs.remove(&run.0).map(|pending| pending.completion)
+    }
+
+    /// The depth of what a run writes; `None` for one that is not there.
+    pub(crate) fn depth(&self, run: RunId) -> Option<u16> {
+        Some(self.runs.get(&run.0)?.depth)
     }
 
     /// Marks all runs as cancelled. Returns those that were not.
@@ -125,7 +153,7 @@ mod tests {
         let start = Instant::now();
         let seconds = Duration::from_secs;
         let (sender, _receiver) = oneshot::channel();
-        let run = runs.insert(Completion::Run(sender), start);
+        let run = runs.insert(Completion::Run(sender), 1, start);
         let mut at = |second| runs.overdue(start + seconds(second), seconds(10), seconds(2));
         assert_eq!(at(9), Overdue::default());
         assert_eq!(
@@ -153,7 +181,7 @@ mod tests {
         let mut runs = PendingRuns::default();
         let start = Instant::now();
         let (sender, _receiver) = oneshot::channel();
-        let run = runs.insert(Completion::Run(sender), start);
+        let run = runs.insert(Completion::Run(sender), 1, start);
         let late = start + Duration::from_secs(100);
         let (timeout, grace) = (Duration::from_secs(10), Duration::from_secs(2));
         assert_eq!(

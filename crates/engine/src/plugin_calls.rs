@@ -181,6 +181,7 @@ pub(crate) async fn write_now(
     database: String,
     lines: Bytes,
     no_sync: bool,
+    depth: u16,
 ) -> Result<(), String> {
     let request = WriteRequest {
         database: database.clone(),
@@ -191,6 +192,7 @@ pub(crate) async fn write_now(
         no_sync,
         received_ns: now_ns(),
         name_rule: Strictness::Weak,
+        depth,
     };
     match ingest.write(request).await {
         Ok(_) => Ok(()),

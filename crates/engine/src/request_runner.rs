@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use tidemill_ingest::TriggerProgress;
 use tidemill_worker_proto::{Failure, FailureKind, LogLevel, RequestHead, ResponseHead, Work};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::effects;
+use crate::effects::{self, RunEffects};
 use crate::pending_runs::{Completion, RunEnd};
 use crate::plugin_logs::{LogText, now_ns};
 use crate::worker_session::{Session, WorkerState};
@@ -212,7 +213,7 @@ impl RequestRoute {
         };
         let submitted = self
             .session
-            .submit(run_id, work, body, Completion::Request(completion));
+            .submit(run_id, work, body, 1, Completion::Request(completion));
         if submitted.is_ok() {
             return answer.await.unwrap_or(Err(RequestError::Down));
         }
@@ -282,12 +283,13 @@ impl RequestCompletion {
     /// Answers the client. Called from the worker's reader task: what takes time is moved to a task of its own. A run's
     /// writes are committed also when its client has left.
     pub(crate) fn complete(self, session: &Arc<Session>, end: RunEnd) {
-        let (writes, response, blob) = match end {
+        let (writes, state, response, blob) = match end {
             RunEnd::Returned {
                 writes,
+                state,
                 response: Some(response),
                 blob,
-            } => (writes, response, blob),
+            } => (writes, state, response, blob),
             RunEnd::Returned { response: None, .. } => {
                 return self.fail(session, "the worker sent no response".to_owned(), None);
             }
@@ -297,21 +299,25 @@ impl RequestCompletion {
             }
             RunEnd::Lost(reason) => return self.fail(session, reason, None),
         };
-        let Some((lines, body)) = effects::split_writes(writes, blob, &session.definition.database_name)
-        else {
+        let database = &session.definition.database_name;
+        let Some(effects) = RunEffects::split(writes, state, blob, database) else {
             return self.fail(
                 session,
                 "the worker sent lengths that do not fit".to_owned(),
                 None,
             );
         };
-        if lines.is_empty() {
-            return self.succeed(session, response, body);
+        if effects.is_empty() {
+            return self.succeed(session, response, effects.body);
         }
         let session = Arc::clone(session);
         tokio::spawn(async move {
-            let progress = session.progress_without_position();
-            match effects::commit(&session.services.ingest, lines, progress).await {
+            let RunEffects { lines, state, body } = effects;
+            let progress = TriggerProgress {
+                state,
+                ..session.progress_without_position()
+            };
+            match effects::commit(&session.services.ingest, lines, progress, 1).await {
                 Ok(()) => self.succeed(&session, response, body),
                 Err(text) => self.fail(&session, text, None),
             }

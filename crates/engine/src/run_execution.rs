@@ -9,7 +9,7 @@ use tidemill_triggers::Position;
 use tidemill_worker_proto::{Failure, LogLevel, Work};
 use tokio::sync::oneshot;
 
-use crate::effects;
+use crate::effects::{self, RunEffects};
 use crate::pending_runs::{Completion, RunEnd};
 use crate::plugin_logs::LogText;
 use crate::worker_session::{Session, Stopped};
@@ -26,6 +26,8 @@ pub(crate) struct RunRequest {
     pub(crate) blob: Bytes,
     /// The log row in front of every attempt.
     pub(crate) start_row: LogText,
+    /// Through how many triggers what the run writes has come.
+    pub(crate) depth: u16,
 }
 
 /// Why an attempt came to nothing.
@@ -93,7 +95,7 @@ pub(crate) async fn attempt(
             run_id, work, blob, ..
         } = request.clone();
         if session
-            .submit(run_id, work, blob, Completion::Run(waiting))
+            .submit(run_id, work, blob, request.depth, Completion::Run(waiting))
             .is_ok()
         {
             break (started, end.await.map_err(|_| RunError::Stopped)?);
@@ -102,19 +104,22 @@ pub(crate) async fn attempt(
         // process is gone too may take seconds.
         tokio::time::sleep(ENDING_WORKER_DELAY).await;
     };
-    let (writes, blob) = match end {
-        RunEnd::Returned { writes, blob, .. } => (writes, blob),
+    let (writes, state, blob) = match end {
+        RunEnd::Returned {
+            writes, state, blob, ..
+        } => (writes, state, blob),
         RunEnd::Failed(failure) => return Err(RunError::Plugin(failure)),
         RunEnd::Lost(reason) => return Err(RunError::Lost(reason)),
     };
-    let (lines, _) = effects::split_writes(writes, blob, &session.definition.database_name)
+    let effects = RunEffects::split(writes, state, blob, &session.definition.database_name)
         .ok_or_else(|| RunError::Lost("the worker sent lengths that do not fit".to_owned()))?;
-    let committed = if lines.is_empty() {
+    let committed = if effects.is_empty() {
         Committed::Nothing
     } else {
-        let progress = progress();
+        let mut progress = progress();
         let cursor = progress.cursor.clone();
-        effects::commit(&session.services.ingest, lines, progress)
+        progress.state.extend(effects.state);
+        effects::commit(&session.services.ingest, effects.lines, progress, request.depth)
             .await
             .map_err(RunError::WriteBack)?;
         Committed::WithProgress(cursor)

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use tidemill_ingest::TriggerProgress;
 use tidemill_triggers::Schedule;
 use tidemill_worker_proto::Work;
 use tokio_util::sync::CancellationToken;
@@ -136,8 +137,13 @@ async fn run_one(session: &Arc<Session>, scheduled: DateTime<Utc>) -> RunOutcome
         work: Work::Schedule { time_ns },
         blob: Bytes::new(),
         start_row: LogText::Scheduled(time_ns),
+        depth: 1,
     };
-    run_to_the_end(session, &request, || session.progress_without_position()).await
+    let progress = || TriggerProgress {
+        scheduled_ns: Some(time_ns),
+        ..session.progress_without_position()
+    };
+    run_to_the_end(session, &request, progress).await
 }
 
 fn database_exists(session: &Session) -> bool {

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::plugin_calls::{PluginQuery, RunningQueries, write_now};
 use crate::plugin_logs::LogText;
+use crate::plugin_state;
 use crate::worker_session::Session;
 
 /// The events of one worker process of a session.
@@ -88,17 +89,18 @@ impl WorkerEvents for SessionEvents {
             FromWorker::AbandonQuery { call } => self.queries.abandon(call),
             FromWorker::Write {
                 call,
+                run,
                 database,
                 no_sync,
-                ..
             } => {
                 let Some(worker) = self.session.worker() else {
                     return;
                 };
                 let database = database.unwrap_or_else(default_database);
                 let ingest = Arc::clone(&self.session.services.ingest);
+                let depth = self.session.depth_of(run);
                 tokio::spawn(async move {
-                    let outcome = write_now(&ingest, database, blob, no_sync).await;
+                    let outcome = write_now(&ingest, database, blob, no_sync, depth).await;
                     // The worker may have ended meanwhile; the write stands.
                     let _ = worker.send(ToWorker::WriteDone { call, outcome }, Bytes::new());
                 });
@@ -109,6 +111,16 @@ impl WorkerEvents for SessionEvents {
                 if let Some(worker) = self.session.worker() {
                     let _ = worker.send(ToWorker::CacheDone { call, reply }, value);
                 }
+            }
+            FromWorker::State { call, operation } => {
+                let Some(worker) = self.session.worker() else {
+                    return;
+                };
+                let (ingest, key) = (Arc::clone(&self.session.services.ingest), self.session.key);
+                tokio::spawn(async move {
+                    let (reply, value) = plugin_state::operate(&ingest, key, operation, blob).await;
+                    let _ = worker.send(ToWorker::StateDone { call, reply }, value);
+                });
             }
             FromWorker::Loaded => {
                 *self.last_load_failure.lock() = None;

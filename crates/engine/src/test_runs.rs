@@ -13,13 +13,14 @@ use tidemill_worker_proto::{EntryPoint, Load, RequestHead, Work};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::captured_writes;
-use crate::effects;
+use crate::effects::RunEffects;
 use crate::error::EngineError;
 use crate::global_cache::GlobalCache;
 use crate::launcher::LaunchError;
 use crate::pending_runs::RunEnd;
 use crate::plugin_files::ResolvedPlugin;
 use crate::plugin_logs::{LogText, now_ns};
+use crate::plugin_state::TestState;
 use crate::requests::{TestReport, TestRequest, TestResponse, TestSchedule, TestWal, TriggerTime};
 use crate::row_batches::encode_parsed;
 use crate::services::Services;
@@ -35,6 +36,7 @@ const SCHEDULE_DEFAULT: &str = "* * * * * *";
 /// The caches of one name and the process that holds half of them.
 struct TestBench {
     cache: Arc<GlobalCache>,
+    state: Arc<TestState>,
     worker: Mutex<Option<TestWorker>>,
     last_used: BlockingMutex<Instant>,
 }
@@ -254,7 +256,13 @@ impl TestRuns {
         // Taken out while it runs: if the client leaves, the process ends with this future.
         let mut worker = match place.take() {
             Some(worker) => worker,
-            None => match TestWorker::start(Arc::clone(&self.services), Arc::clone(&bench.cache)).await {
+            None => match TestWorker::start(
+                Arc::clone(&self.services),
+                Arc::clone(&bench.cache),
+                Arc::clone(&bench.state),
+            )
+            .await
+            {
                 Ok(worker) => worker,
                 Err(LaunchError::PythonUnavailable(reason)) => {
                     return Err(EngineError::PythonUnavailable(reason));
@@ -284,15 +292,17 @@ impl TestRuns {
         match end {
             RunEnd::Returned {
                 writes: collected,
+                state,
                 response,
                 blob,
-            } => match effects::split_writes(collected, blob, &database) {
-                Some((lines, body)) => {
-                    writes.extend(lines);
+            } => match RunEffects::split(collected, state, blob, &database) {
+                Some(effects) => {
+                    writes.extend(effects.lines);
+                    bench.state.apply(effects.state);
                     report.response = response.map(|head| TestResponse {
                         status: head.status,
                         headers: head.headers,
-                        body: String::from_utf8_lossy(&body).into_owned(),
+                        body: String::from_utf8_lossy(&effects.body).into_owned(),
                     });
                 }
                 None => report
@@ -330,6 +340,7 @@ impl TestRuns {
         }
         let bench = Arc::new(TestBench {
             cache: Arc::new(GlobalCache::new(Some(CACHE_TTL_DEFAULT))),
+            state: Arc::default(),
             worker: Mutex::new(None),
             last_used: BlockingMutex::new(Instant::now()),
         });

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tidemill_ingest::DatabaseLines;
 use tidemill_worker::{ExitReason, OutputStream, WorkerEvents};
-use tidemill_worker_proto::{Failure, FromWorker, Load, LogLevel, Outcome, RunId, ToWorker, Work};
+use tidemill_worker_proto::{Failure, FromWorker, Load, LogLevel, RunId, ToWorker, Work};
 use tokio::sync::oneshot;
 
 use crate::global_cache::GlobalCache;
@@ -15,6 +15,7 @@ use crate::launcher::{LaunchError, WorkerHandle};
 use crate::pending_runs::RunEnd;
 use crate::plugin_calls::{PluginQuery, RunningQueries};
 use crate::plugin_logs::{LogText, level_name};
+use crate::plugin_state::TestState;
 use crate::services::Services;
 
 /// Lines of log that an answer holds; the rest is counted.
@@ -50,6 +51,7 @@ struct Current {
 struct TestEvents {
     services: Arc<Services>,
     cache: Arc<GlobalCache>,
+    state: Arc<TestState>,
     /// Set right after the start; nothing that needs an answer comes before the plugin is loaded.
     worker: OnceLock<std::sync::Weak<dyn WorkerHandle>>,
     queries: Arc<RunningQueries>,
@@ -112,6 +114,10 @@ impl WorkerEvents for TestEvents {
                 let (reply, value) = self.cache.operate(operation, &blob, Instant::now());
                 self.reply(ToWorker::CacheDone { call, reply }, value);
             }
+            FromWorker::State { call, operation } => {
+                let (reply, value) = self.state.operate(operation, blob);
+                self.reply(ToWorker::StateDone { call, reply }, value);
+            }
             FromWorker::Loaded => {
                 if let Some(loaded) = self.current.lock().loaded.take() {
                     let _ = loaded.send(Ok(()));
@@ -127,14 +133,7 @@ impl WorkerEvents for TestEvents {
                 let Some((_, finished)) = current.finished.take_if(|(expected, _)| *expected == run) else {
                     return;
                 };
-                let _ = finished.send(match outcome {
-                    Outcome::Returned { writes, response } => RunEnd::Returned {
-                        writes,
-                        response,
-                        blob,
-                    },
-                    Outcome::Failed(failure) => RunEnd::Failed(failure),
-                });
+                let _ = finished.send(RunEnd::new(outcome, blob));
             }
             FromWorker::Hello { .. } => {}
         }
@@ -174,11 +173,16 @@ pub(crate) struct TestRun {
 }
 
 impl TestWorker {
-    pub(crate) async fn start(services: Arc<Services>, cache: Arc<GlobalCache>) -> Result<Self, LaunchError> {
+    pub(crate) async fn start(
+        services: Arc<Services>,
+        cache: Arc<GlobalCache>,
+        state: Arc<TestState>,
+    ) -> Result<Self, LaunchError> {
         let launcher = Arc::clone(&services.launcher);
         let events = Arc::new(TestEvents {
             services,
             cache,
+            state,
             worker: OnceLock::new(),
             queries: Arc::default(),
             current: Mutex::new(Current::default()),

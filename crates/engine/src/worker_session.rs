@@ -167,13 +167,14 @@ impl Session {
         run_id: String,
         work: Work,
         blob: Bytes,
+        depth: u16,
         completion: Completion,
     ) -> Result<(), Completion> {
         let mut slot = self.slot.lock();
         let Some(worker) = slot.worker.clone() else {
             return Err(completion);
         };
-        let run = slot.pending.insert(completion, Instant::now());
+        let run = slot.pending.insert(completion, depth, Instant::now());
         // Sent under the lock: synchronous runs reach the worker in the order of their numbers.
         if worker.send(ToWorker::Run { run, run_id, work }, blob).is_err() {
             return Err(slot.pending.remove(run).expect("the run was entered above"));
@@ -183,6 +184,12 @@ impl Session {
             self.run_submitted.notify_one();
         }
         Ok(())
+    }
+
+    /// Through how many triggers the rows have come that are written now, in a run or beside all.
+    pub(crate) fn depth_of(&self, run: Option<RunId>) -> u16 {
+        let depth = run.and_then(|run| self.slot.lock().pending.depth(run));
+        depth.unwrap_or(1)
     }
 
     pub(crate) fn worker(&self) -> Option<Arc<dyn WorkerHandle>> {
@@ -202,15 +209,7 @@ impl Session {
             slot.pending.remove(run)
         };
         let Some(completion) = completion else { return };
-        let end = match outcome {
-            Outcome::Returned { writes, response } => RunEnd::Returned {
-                writes,
-                response,
-                blob,
-            },
-            Outcome::Failed(failure) => RunEnd::Failed(failure),
-        };
-        self.complete(completion, end);
+        self.complete(completion, RunEnd::new(outcome, blob));
     }
 
     /// The worker is gone, and what it was doing with it.

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tidemill_catalog::{CatalogState, DatabaseId};
-use tidemill_ingest::{CommittedBatch, Lsn, TableFilter, TriggerProgress, WriteError};
+use tidemill_ingest::{CommittedBatch, Lsn, ReadLimits, TableFilter, TriggerProgress, WriteError};
 use tidemill_triggers::{Cursor, LogRange, Position, RunTicket, TriggerSpec};
 use tidemill_worker_proto::Work;
 use tokio::time::Instant;
@@ -30,6 +30,11 @@ use crate::worker_session::Session;
 const INLINE_ROWS_MAX: usize = 2_000;
 /// How long the progress over runs that wrote nothing may stay unrecorded; after a crash those runs are repeated.
 const PROGRESS_DELAY: Duration = Duration::from_secs(1);
+/// Rows up to this part of the greatest depth are merged whatever their depths are: enough for chains of triggers that
+/// somebody wants, and far from where a loop is seen.
+const JOINED_DEPTH_DIVISOR: u16 = 4;
+/// A loop of triggers is reported at most this often.
+const LOOP_REPORT_INTERVAL: Duration = Duration::from_mins(1);
 /// How long to wait before the log is read again after it could not be read.
 const READ_RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -144,6 +149,7 @@ struct LogReader {
     cursor: Mutex<Cursor>,
     /// The tables to read, and the state of the catalog that they are from.
     filter: Mutex<Option<(Arc<CatalogState>, TableFilter)>>,
+    loop_reported: Mutex<Option<Instant>>,
 }
 
 impl LogReader {
@@ -165,6 +171,7 @@ impl LogReader {
             session: Arc::clone(session),
             cursor: Mutex::new(Cursor::new(position)),
             filter: Mutex::new(None),
+            loop_reported: Mutex::new(None),
         }
     }
 
@@ -174,20 +181,14 @@ impl LogReader {
     }
 
     fn progress_after(&self, ticket: RunTicket) -> TriggerProgress {
-        TriggerProgress {
-            trigger: self.session.key,
-            cursor: self.cursor.lock().position_after(ticket),
-        }
+        TriggerProgress::at(self.session.key, self.cursor.lock().position_after(ticket))
     }
 
     /// Records the position where no run's writes carry it, and adds it to what is recorded.
     async fn record_progress(&self, recorded: &mut Position) {
         let cursor = self.position();
-        let progress = TriggerProgress {
-            trigger: self.session.key,
-            cursor: cursor.clone(),
-        };
-        match effects::commit(&self.session.services.ingest, Vec::new(), progress).await {
+        let progress = TriggerProgress::at(self.session.key, cursor.clone());
+        match effects::commit(&self.session.services.ingest, Vec::new(), progress, 0).await {
             Ok(()) => recorded.merge(&cursor),
             Err(reason) => tracing::warn!(
                 trigger = self.session.definition.trigger_name,
@@ -215,6 +216,12 @@ impl LogReader {
                 self.cursor.lock().skip_through(through);
                 continue;
             }
+            let depth = batches.iter().map(|committed| committed.depth).max().unwrap_or(0);
+            if depth >= self.session.services.config.trigger_depth_max {
+                self.report_loop(batches.iter().map(|committed| committed.batch.row_count).sum());
+                self.cursor.lock().skip_through(through);
+                continue;
+            }
             let rows = encode(state, batches).await?;
             if rows.tables.is_empty() {
                 // All of it was of tables that are gone.
@@ -227,7 +234,7 @@ impl LogReader {
                 .lock()
                 .start_run(range)
                 .expect("one reader starts runs, each where the last ended");
-            return Ok(Found::Run(ticket, self.request(range, rows)));
+            return Ok(Found::Run(ticket, self.request(range, rows, depth + 1)));
         }
     }
 
@@ -243,12 +250,12 @@ impl LogReader {
             let filter = self.filter(&state);
             // Runs that are in flight together share the bounds of one.
             let share = self.session.concurrency();
-            let rows_max = (services.config.run_rows_max / share).max(1);
-            let bytes_max = (services.config.run_bytes_max / share).max(1);
-            let read = services
-                .ingest
-                .read_after(after, &filter, rows_max, bytes_max)
-                .await?;
+            let limits = ReadLimits {
+                rows: (services.config.run_rows_max / share).max(1),
+                bytes: (services.config.run_bytes_max / share).max(1),
+                joined_depth_max: services.config.trigger_depth_max / JOINED_DEPTH_DIVISOR,
+            };
+            let read = services.ingest.read_after(after, &filter, limits).await?;
             // A table is in the catalog before its first row is in the log: if the catalog has not changed since the
             // filter was made, the read has missed none.
             let state_after = catalog.state();
@@ -271,7 +278,29 @@ impl LogReader {
         filter
     }
 
-    fn request(&self, range: LogRange, rows: EncodedRows) -> RunRequest {
+    /// Says that rows are not run because triggers feed one another.
+    fn report_loop(&self, rows: usize) {
+        let depth_max = self.session.services.config.trigger_depth_max;
+        let mut reported = self.loop_reported.lock();
+        if reported.is_some_and(|at| at.elapsed() < LOOP_REPORT_INTERVAL) {
+            return;
+        }
+        *reported = Some(Instant::now());
+        let text = format!(
+            "triggers feed one another: {rows} rows have come through {depth_max} triggers and are not processed any more; \
+             let the plugin pass over what it or another trigger has written, or raise --max-trigger-depth"
+        );
+        tracing::warn!(
+            trigger = self.session.definition.trigger_name,
+            database = self.session.definition.database_name,
+            rows,
+            depth_max,
+            "triggers feed one another, their rows are not processed any more"
+        );
+        self.session.log.error(text);
+    }
+
+    fn request(&self, range: LogRange, rows: EncodedRows, depth: u16) -> RunRequest {
         let key = self.session.key;
         RunRequest {
             run_id: format!(
@@ -281,6 +310,7 @@ impl LogReader {
             work: Work::Writes { tables: rows.tables },
             blob: rows.blob,
             start_row: LogText::Static("starting execution of wal plugin."),
+            depth,
         }
     }
 }

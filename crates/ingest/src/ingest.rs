@@ -10,18 +10,24 @@ use tidemill_triggers::Position;
 use tidemill_wal::{Lsn, Medium, Pending, Wal, WalConfig, WalError};
 use tokio::sync::watch;
 
-use crate::progress::{Cursors, TriggerKey, TriggerProgress};
+use crate::progress::{TriggerKey, Triggers};
 use crate::record::{self, Commit};
 use crate::replay::{ReplayError, decode_known};
 use crate::resolve::Resolution;
-use crate::tail::{ReadBudget, TableFilter, Tail, TailRead};
-use crate::write::{DatabaseLines, NameRule, WriteError, WriteOutcome, WriteRequest};
+use crate::tail::{ReadLimits, TableFilter, Tail, TailRead};
+use crate::write::{DatabaseLines, NameRule, RunCommit, WriteError, WriteOutcome, WriteRequest};
 
 /// Bodies up to this size are parsed where they are: the hand-over to the blocking pool costs more than the parsing.
 const INLINE_BYTES_MAX: usize = 8 * 1024;
 
 /// Longest string, tag or name in line protocol (`spec/database.md` 3.4).
 const STRING_BYTES_MAX: usize = 1024 * 1024;
+
+/// Largest state of one trigger: it is in memory, and part of every snapshot.
+const STATE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of the log that are looked at in one piece in search of an instant.
+const SEARCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// Settings of the write path.
 #[derive(Debug, Clone)]
@@ -53,7 +59,7 @@ pub struct Ingest {
 struct Published {
     store: Arc<Store>,
     tail: Tail,
-    cursors: Cursors,
+    triggers: Triggers,
 }
 
 impl Published {
@@ -63,7 +69,7 @@ impl Published {
             self.store.apply(lsn.0, batch);
         }
         for progress in &commit.progress {
-            self.cursors.advance(progress);
+            self.triggers.advance(progress);
         }
         self.tail.push(lsn, Arc::clone(commit));
     }
@@ -186,7 +192,7 @@ impl Ingest {
         let published = Arc::new(Published {
             store: Arc::clone(&store),
             tail: Tail::new(config.tail_bytes_max, config.wal.replay_after),
-            cursors: Cursors::default(),
+            triggers: Triggers::default(),
         });
         let state = catalog.state();
         let replaying = Arc::clone(&published);
@@ -201,6 +207,7 @@ impl Ingest {
             }
         };
         let wal = Wal::open(medium, config.wal, replay, publish)?;
+        published.triggers.retain_known(&catalog.state());
         Ok(Self {
             catalog,
             store,
@@ -226,7 +233,37 @@ impl Ingest {
 
     /// What a trigger has run, as its committed runs say.
     pub fn cursor(&self, trigger: TriggerKey) -> Option<Position> {
-        self.published.cursors.get(trigger)
+        self.published.triggers.cursor(trigger)
+    }
+
+    /// The latest instant that a committed run of a scheduled trigger was for, in nanoseconds since the epoch.
+    pub fn last_scheduled(&self, trigger: TriggerKey) -> Option<i64> {
+        self.published.triggers.scheduled_ns(trigger)
+    }
+
+    /// A committed value of a trigger's state.
+    pub fn state_value(&self, trigger: TriggerKey, key: &str) -> Option<Bytes> {
+        self.published.triggers.value(trigger, key)
+    }
+
+    /// The keys in a trigger's state that begin with a text, in order.
+    pub fn state_keys(&self, trigger: TriggerKey, prefix: &str) -> Vec<String> {
+        self.published.triggers.keys_with_prefix(trigger, prefix)
+    }
+
+    /// The newest record that is not in the log any more: where a reader of all that is there begins.
+    pub fn log_start(&self) -> Lsn {
+        Lsn(self.wal.first_lsn().0.saturating_sub(1))
+    }
+
+    /// The newest record before the rows that arrived at `time_ns` or later, as far back as the log goes: where a reader
+    /// of those rows begins. Reads the log; the clock may have been set back, then it is the first such record.
+    pub async fn position_before(self: &Arc<Self>, time_ns: i64) -> Result<Lsn, WriteError> {
+        let ingest = Arc::clone(self);
+        let search = move || ingest.search_log(time_ns);
+        tokio::task::spawn_blocking(search)
+            .await
+            .map_err(|_| WriteError::ShuttingDown)?
     }
 
     /// Waits until everything that is in order now is durable, and so in [`cursor`](Self::cursor), or has failed.
@@ -239,9 +276,9 @@ impl Ingest {
         }
     }
 
-    /// Forgets a deleted trigger's progress.
+    /// Forgets a deleted trigger's progress and state.
     pub fn forget_cursor(&self, trigger: TriggerKey) {
-        self.published.cursors.forget(trigger);
+        self.published.triggers.forget(trigger);
     }
 
     /// Writes line protocol. Returns when it is durable and visible, or with `no_sync` when it is in order.
@@ -254,6 +291,7 @@ impl Ingest {
             no_sync,
             received_ns,
             name_rule,
+            depth,
         } = request;
         let lines = Lines {
             database,
@@ -281,6 +319,8 @@ impl Ingest {
             .append(Commit {
                 tables: batches,
                 progress: Vec::new(),
+                time_ns: received_ns,
+                depth,
             })
             .await?;
         let lsn = if no_sync {
@@ -291,16 +331,26 @@ impl Ingest {
         Ok(WriteOutcome { lsn, ..outcome })
     }
 
-    /// Commits what one run of a trigger wrote together with its progress, as one record. Returns when it is durable and
-    /// visible; a run that wrote nothing returns as soon as its progress is in order.
+    /// Commits what one run of a trigger wrote together with its progress and its state, as one record. Returns when it is
+    /// durable and visible; a run that wrote nothing and keeps nothing returns as soon as its progress is in order.
     ///
     /// The error names the database whose lines were refused; nothing was written then, and the progress stays.
-    pub async fn commit_run(
-        &self,
-        writes: Vec<DatabaseLines>,
-        progress: TriggerProgress,
-        received_ns: i64,
-    ) -> Result<Option<Lsn>, (String, WriteError)> {
+    pub async fn commit_run(&self, run: RunCommit) -> Result<Option<Lsn>, (String, WriteError)> {
+        let RunCommit {
+            writes,
+            progress,
+            depth,
+            received_ns,
+        } = run;
+        let has_state = !progress.state.is_empty();
+        if has_state {
+            let triggers = &self.published.triggers;
+            let bytes = triggers.state_bytes_after(progress.trigger, &progress.state);
+            let bytes_max = STATE_BYTES_MAX;
+            if bytes > bytes_max {
+                return Err((String::new(), WriteError::StateTooLarge { bytes, bytes_max }));
+            }
+        }
         let writes = joined_by_database(writes);
         if writes.len() > 1 {
             // The schema of one database must not change for lines that another one's refusal takes back.
@@ -331,10 +381,12 @@ impl Ingest {
         let commit = Commit {
             tables,
             progress: vec![progress],
+            time_ns: received_ns,
+            depth,
         };
         let log_failed = |error| (String::new(), error);
         let pending = self.append(commit).await.map_err(log_failed)?;
-        if !wrote {
+        if !wrote && !has_state {
             return Ok(None);
         }
         pending
@@ -344,25 +396,20 @@ impl Ingest {
             .map_err(|error| log_failed(error.into()))
     }
 
-    /// What a reader at `cursor` has not seen, from the tail or, where that does not reach back so far, from the log.
-    /// At most about `rows_max` rows and `bytes_max` bytes, but always at least one commit if there is one.
+    /// What a reader at `cursor` has not seen, from the tail or, where that does not reach back so far, from the log. Always
+    /// at least one commit if there is one.
     pub async fn read_after(
         self: &Arc<Self>,
         cursor: Lsn,
         filter: &TableFilter,
-        rows_max: usize,
-        bytes_max: usize,
+        limits: ReadLimits,
     ) -> Result<TailRead, WriteError> {
-        let budget = ReadBudget {
-            rows: rows_max,
-            bytes: bytes_max,
-        };
-        if let Some(read) = self.published.tail.read_after(cursor, filter, budget) {
+        if let Some(read) = self.published.tail.read_after(cursor, filter, limits) {
             return Ok(read);
         }
         let ingest = Arc::clone(self);
         let filter = filter.clone();
-        let read = move || ingest.read_log(cursor, &filter, budget, bytes_max);
+        let read = move || ingest.read_log(cursor, &filter, limits);
         tokio::task::spawn_blocking(read)
             .await
             .map_err(|_| WriteError::ShuttingDown)?
@@ -377,23 +424,38 @@ impl Ingest {
         &self,
         cursor: Lsn,
         filter: &TableFilter,
-        mut budget: ReadBudget,
-        bytes_max: usize,
+        mut limits: ReadLimits,
     ) -> Result<TailRead, WriteError> {
         let mut read = TailRead {
             batches: Vec::new(),
             next: cursor,
         };
-        for (lsn, payload) in self.wal.read(cursor, bytes_max)? {
-            let commit = record::decode(&payload).map_err(|error| WalError::Replay {
-                lsn,
-                source: Arc::new(error),
-            })?;
-            if read.take(lsn, &commit, filter, &mut budget) {
+        for (lsn, payload) in self.wal.read(cursor, limits.bytes)? {
+            let commit = decode_logged(lsn, &payload)?;
+            if read.take(lsn, &commit, filter, &mut limits).is_break() {
                 break;
             }
         }
         Ok(read)
+    }
+
+    fn search_log(&self, time_ns: i64) -> Result<Lsn, WriteError> {
+        let end = *self.wal.committed().borrow();
+        let mut before = self.log_start();
+        while before < end {
+            let records = self.wal.read(before, SEARCH_BYTES)?;
+            if records.is_empty() {
+                break;
+            }
+            for (lsn, payload) in records {
+                let commit = decode_logged(lsn, &payload)?;
+                if commit.time_ns >= time_ns && !commit.tables.is_empty() {
+                    return Ok(before);
+                }
+                before = lsn;
+            }
+        }
+        Ok(before)
     }
 
     /// Whether all lines would be accepted as things are; changes nothing.
@@ -523,4 +585,12 @@ async fn offload<R: Send + 'static>(
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(WriteError::ShuttingDown),
     }
+}
+
+/// A record as it was read from the log again.
+fn decode_logged(lsn: Lsn, payload: &[u8]) -> Result<Commit, WalError> {
+    record::decode(payload).map_err(|error| WalError::Replay {
+        lsn,
+        source: Arc::new(error),
+    })
 }

@@ -24,9 +24,9 @@ mod tail;
 mod write;
 
 pub use ingest::{Ingest, IngestConfig, OpenError};
-pub use progress::{TriggerKey, TriggerProgress};
+pub use progress::{StateChange, TriggerKey, TriggerProgress};
 pub use record::{Commit, RecordError};
 pub use replay::ReplayError;
-pub use tail::{CommittedBatch, TableFilter, Tail, TailRead};
+pub use tail::{CommittedBatch, ReadLimits, TableFilter, Tail, TailRead};
 pub use tidemill_wal::Lsn;
-pub use write::{DatabaseLines, NameRule, WriteError, WriteOutcome, WriteRequest};
+pub use write::{DatabaseLines, NameRule, RunCommit, WriteError, WriteOutcome, WriteRequest};

@@ -1,9 +1,10 @@
 //! How far triggers have read: kept in the log, in the same record as what their runs wrote.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
 use parking_lot::RwLock;
-use tidemill_catalog::DatabaseId;
+use tidemill_catalog::{CatalogState, DatabaseId};
 use tidemill_triggers::Position;
 use tidemill_wal::Lsn;
 
@@ -16,48 +17,128 @@ pub struct TriggerKey {
     pub trigger_id: u32,
 }
 
-/// A trigger has run everything that is in `cursor`.
+/// A trigger has run everything that is in `cursor`, and has changed its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TriggerProgress {
     /// The trigger.
     pub trigger: TriggerKey,
     /// Its position in the log, with the finished runs beyond it.
     pub cursor: Position,
+    /// What changes in its durable state (`spec/engine.md` 0.29).
+    pub state: Vec<StateChange>,
+    /// The instant that a scheduled run was for, in nanoseconds since the epoch.
+    pub scheduled_ns: Option<i64>,
+}
+
+/// A change of one value of a trigger's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateChange {
+    /// Its key.
+    pub key: String,
+    /// Its value, whatever the worker makes of the bytes; `None` where it is removed.
+    pub value: Option<Bytes>,
 }
 
 impl TriggerProgress {
-    /// A trigger has run everything up to and including a record.
-    pub fn through(trigger: TriggerKey, lsn: Lsn) -> Self {
+    /// A trigger has run everything that is in `cursor`.
+    pub fn at(trigger: TriggerKey, cursor: Position) -> Self {
         Self {
             trigger,
-            cursor: Position::at(lsn.0),
+            cursor,
+            state: Vec::new(),
+            scheduled_ns: None,
         }
     }
-}
 
-/// The newest committed progress of every trigger.
-#[derive(Debug, Default)]
-pub(crate) struct Cursors {
-    by_trigger: RwLock<HashMap<TriggerKey, Position>>,
-}
-
-impl Cursors {
-    /// Records progress: what any record says to be finished stays so. Of runs that go on at once, each record knows what
-    /// was finished when it was made, and not the others that reach the log with it.
-    pub(crate) fn advance(&self, progress: &TriggerProgress) {
-        let mut by_trigger = self.by_trigger.write();
-        by_trigger
-            .entry(progress.trigger)
-            .or_default()
-            .merge(&progress.cursor);
+    /// A trigger has run everything up to and including a record.
+    pub fn through(trigger: TriggerKey, lsn: Lsn) -> Self {
+        Self::at(trigger, Position::at(lsn.0))
     }
 
-    pub(crate) fn get(&self, trigger: TriggerKey) -> Option<Position> {
-        self.by_trigger.read().get(&trigger).cloned()
+    /// Something about a trigger that leaves its position where it is.
+    pub fn in_place(trigger: TriggerKey) -> Self {
+        Self::at(trigger, Position::default())
+    }
+}
+
+/// What the log says of one trigger.
+#[derive(Debug, Default)]
+struct Recorded {
+    cursor: Position,
+    state: BTreeMap<String, Bytes>,
+    scheduled_ns: Option<i64>,
+}
+
+/// The committed progress and state of every trigger.
+#[derive(Debug, Default)]
+pub(crate) struct Triggers {
+    by_trigger: RwLock<HashMap<TriggerKey, Recorded>>,
+}
+
+impl Triggers {
+    /// Records progress: what any record says to be finished stays so. Of runs that go on at once, each record knows what
+    /// was finished when it was made, and not the others that reach the log with it. The state is what the last record
+    /// that names a key says. Called in log order.
+    pub(crate) fn advance(&self, progress: &TriggerProgress) {
+        let mut by_trigger = self.by_trigger.write();
+        let recorded = by_trigger.entry(progress.trigger).or_default();
+        recorded.cursor.merge(&progress.cursor);
+        recorded.scheduled_ns = recorded.scheduled_ns.max(progress.scheduled_ns);
+        for StateChange { key, value } in &progress.state {
+            match value {
+                // A copy: the bytes may be a part of a log segment or of a worker's message.
+                Some(value) => drop(recorded.state.insert(key.clone(), Bytes::copy_from_slice(value))),
+                None => drop(recorded.state.remove(key)),
+            }
+        }
+    }
+
+    pub(crate) fn cursor(&self, trigger: TriggerKey) -> Option<Position> {
+        Some(self.by_trigger.read().get(&trigger)?.cursor.clone())
+    }
+
+    pub(crate) fn scheduled_ns(&self, trigger: TriggerKey) -> Option<i64> {
+        self.by_trigger.read().get(&trigger)?.scheduled_ns
+    }
+
+    pub(crate) fn value(&self, trigger: TriggerKey, key: &str) -> Option<Bytes> {
+        self.by_trigger.read().get(&trigger)?.state.get(key).cloned()
+    }
+
+    pub(crate) fn keys_with_prefix(&self, trigger: TriggerKey, prefix: &str) -> Vec<String> {
+        let by_trigger = self.by_trigger.read();
+        let state = by_trigger.get(&trigger).map(|recorded| &recorded.state);
+        let keys = state.into_iter().flat_map(|state| state.keys());
+        keys.filter(|key| key.starts_with(prefix)).cloned().collect()
+    }
+
+    /// The size of a trigger's state after some changes, in bytes.
+    pub(crate) fn state_bytes_after(&self, trigger: TriggerKey, changes: &[StateChange]) -> usize {
+        let entry_bytes = |key: &str, value: &Bytes| key.len() + value.len();
+        let by_trigger = self.by_trigger.read();
+        let state = by_trigger.get(&trigger).map(|recorded| &recorded.state);
+        let unchanged = state
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| changes.iter().all(|change| change.key != **key));
+        let unchanged: usize = unchanged.map(|(key, value)| entry_bytes(key, value)).sum();
+        let changed = changes
+            .iter()
+            .filter_map(|change| Some(entry_bytes(&change.key, change.value.as_ref()?)));
+        unchanged + changed.sum::<usize>()
     }
 
     pub(crate) fn forget(&self, trigger: TriggerKey) {
         self.by_trigger.write().remove(&trigger);
+    }
+
+    /// Forgets the triggers that are not in the catalog.
+    pub(crate) fn retain_known(&self, catalog: &CatalogState) {
+        self.by_trigger.write().retain(|trigger, _| {
+            let database = catalog.database_by_id(trigger.database);
+            let mut triggers = database.into_iter().flat_map(|database| database.triggers());
+            triggers.any(|known| known.trigger_id == trigger.trigger_id)
+        });
     }
 }
 
@@ -75,13 +156,37 @@ mod tests {
 
     #[test]
     fn a_cursor_never_goes_back() {
-        let cursors = Cursors::default();
+        let cursors = Triggers::default();
         for (recorded, expected) in [(5, 5), (3, 5), (9, 9)] {
             cursors.advance(&TriggerProgress::through(TRIGGER, Lsn(recorded)));
-            assert_eq!(cursors.get(TRIGGER), Some(Position::at(expected)));
+            assert_eq!(cursors.cursor(TRIGGER), Some(Position::at(expected)));
         }
         cursors.forget(TRIGGER);
-        assert_eq!(cursors.get(TRIGGER), None);
+        assert_eq!(cursors.cursor(TRIGGER), None);
+    }
+
+    #[test]
+    fn the_state_is_what_the_last_record_says() {
+        let triggers = Triggers::default();
+        let change = |key: &str, value: Option<&'static [u8]>| StateChange {
+            key: key.to_owned(),
+            value: value.map(Bytes::from_static),
+        };
+        let record = |state: Vec<StateChange>, scheduled_ns| {
+            triggers.advance(&TriggerProgress {
+                state,
+                scheduled_ns,
+                ..TriggerProgress::in_place(TRIGGER)
+            });
+        };
+        record(vec![change("a", Some(b"1")), change("b", Some(b"22"))], Some(7));
+        record(vec![change("a", Some(b"333")), change("b", None)], Some(5));
+        let value = |key| triggers.value(TRIGGER, key);
+        assert_eq!((value("a").as_deref(), value("b")), (Some(&b"333"[..]), None));
+        assert_eq!(triggers.scheduled_ns(TRIGGER), Some(7), "instants do not go back");
+        let changes = [change("a", None), change("long", Some(b"4444"))];
+        assert_eq!(triggers.state_bytes_after(TRIGGER, &[]), 4);
+        assert_eq!(triggers.state_bytes_after(TRIGGER, &changes), 8);
     }
 
     proptest! {
@@ -96,7 +201,7 @@ mod tests {
             let mut cursor = Cursor::new(Position::at(0));
             let range = |run: u64| LogRange { after: run * 2, through: run * 2 + 2 };
             let tickets: Vec<_> = (0..12).map(|run| cursor.start_run(range(run)).unwrap()).collect();
-            let cursors = Cursors::default();
+            let cursors = Triggers::default();
             let mut expected = Position::at(0);
             let mut recorded = 0;
             // Runs of one batch make their records before any of them counts as finished; they are logged in reverse.
@@ -110,14 +215,14 @@ mod tests {
                         break;
                     }
                     recorded += 1;
-                    cursors.advance(&TriggerProgress { trigger: TRIGGER, cursor: record });
+                    cursors.advance(&TriggerProgress::at(TRIGGER, record));
                     expected.add(range(*run));
                 }
                 for run in together {
                     cursor.finish_run(tickets[*run as usize]);
                 }
             }
-            prop_assert_eq!(cursors.get(TRIGGER).unwrap_or_default(), expected);
+            prop_assert_eq!(cursors.cursor(TRIGGER).unwrap_or_default(), expected);
         }
     }
 }

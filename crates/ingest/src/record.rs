@@ -5,9 +5,12 @@
 //!
 //! ```text
 //! u8   format version
+//! i64  time of the commit, u16 depth
 //! u32  number of trigger progress entries, then each:
 //!      u32 database, u32 trigger, u64 cursor
 //!      u32 number of finished ranges beyond the cursor in log order, then each:  u64 after, u64 through
+//!      u8 whether it is of a scheduled run [, i64 the instant]
+//!      u32 number of state changes, then each:  u32 length, key, u8 whether there is a value [, u32 length, value]
 //! u32  number of tables, then each:
 //!      u32 table, u32 rows, u16 column id of `time`, u32 distinct tag sets, tag set of each row (index)
 //!      u16 number of columns, then each in the order of the line:
@@ -32,14 +35,15 @@ use arrow::array::{
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt64Type};
+use bytes::Bytes;
 use tidemill_catalog::{ColumnId, DatabaseId, TableId};
 use tidemill_lineproto::ColumnType;
 use tidemill_store::{SeriesOfRows, TableBatch};
 use tidemill_triggers::{LogRange, Position};
 
-use crate::progress::{TriggerKey, TriggerProgress};
+use crate::progress::{StateChange, TriggerKey, TriggerProgress};
 
-const FORMAT_VERSION: u8 = 2;
+const FORMAT_VERSION: u8 = 3;
 
 /// What one log record stands for.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +52,11 @@ pub struct Commit {
     pub tables: Vec<Arc<TableBatch>>,
     /// Whose run this is, if it is one.
     pub progress: Vec<TriggerProgress>,
+    /// When the rows arrived, in nanoseconds since the epoch by the server's clock, which may be set back.
+    pub time_ns: i64,
+    /// Through how many triggers the rows have come: 0 for what clients write, one more than what it has read for what a
+    /// run writes.
+    pub depth: u16,
 }
 
 impl Commit {
@@ -92,6 +101,8 @@ pub fn encode(commit: &Commit) -> Vec<u8> {
             .sum::<usize>(),
     );
     out.push(FORMAT_VERSION);
+    put_i64(&mut out, commit.time_ns);
+    put_u16(&mut out, usize::from(commit.depth));
     put_u32(&mut out, commit.progress.len());
     for progress in &commit.progress {
         put_u32(&mut out, progress.trigger.database.0 as usize);
@@ -101,6 +112,18 @@ pub fn encode(commit: &Commit) -> Vec<u8> {
         for range in progress.cursor.finished() {
             put_u64(&mut out, range.after);
             put_u64(&mut out, range.through);
+        }
+        out.push(u8::from(progress.scheduled_ns.is_some()));
+        if let Some(scheduled_ns) = progress.scheduled_ns {
+            put_i64(&mut out, scheduled_ns);
+        }
+        put_u32(&mut out, progress.state.len());
+        for StateChange { key, value } in &progress.state {
+            put_bytes(&mut out, key.as_bytes());
+            out.push(u8::from(value.is_some()));
+            if let Some(value) = value {
+                put_bytes(&mut out, value);
+            }
         }
     }
     put_u32(&mut out, commit.tables.len());
@@ -259,6 +282,15 @@ fn put_u16(out: &mut Vec<u8>, value: usize) {
     );
 }
 
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_u32(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+fn put_i64(out: &mut Vec<u8>, value: i64) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
 fn put_u64(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
@@ -316,14 +348,13 @@ pub fn decode(payload: &[u8]) -> Result<Commit, RecordError> {
     if version != FORMAT_VERSION {
         return Err(RecordError::Version(version));
     }
-    let mut commit = Commit::default();
+    let mut commit = Commit {
+        time_ns: input.i64()?,
+        depth: input.u16()?,
+        ..Commit::default()
+    };
     for _ in 0..input.u32()? {
-        let trigger = TriggerKey {
-            database: DatabaseId(input.u32()?),
-            trigger_id: input.u32()?,
-        };
-        let cursor = decode_position(&mut input)?;
-        commit.progress.push(TriggerProgress { trigger, cursor });
+        commit.progress.push(decode_progress(&mut input)?);
     }
     for _ in 0..input.u32()? {
         commit.tables.push(Arc::new(decode_batch(&mut input)?));
@@ -332,6 +363,29 @@ pub fn decode(payload: &[u8]) -> Result<Commit, RecordError> {
         return Err(RecordError::Malformed("bytes after the last table"));
     }
     Ok(commit)
+}
+
+fn decode_progress(input: &mut Input<'_>) -> Result<TriggerProgress, RecordError> {
+    let trigger = TriggerKey {
+        database: DatabaseId(input.u32()?),
+        trigger_id: input.u32()?,
+    };
+    let mut progress = TriggerProgress::at(trigger, decode_position(input)?);
+    progress.scheduled_ns = if input.flag()? { Some(input.i64()?) } else { None };
+    for _ in 0..input.u32()? {
+        let key = std::str::from_utf8(input.prefixed()?)
+            .map_err(|_| RecordError::Malformed("key of a state is not UTF-8"))?;
+        let value = if input.flag()? {
+            Some(Bytes::copy_from_slice(input.prefixed()?))
+        } else {
+            None
+        };
+        progress.state.push(StateChange {
+            key: key.to_owned(),
+            value,
+        });
+    }
+    Ok(progress)
 }
 
 fn decode_position(input: &mut Input<'_>) -> Result<Position, RecordError> {
@@ -475,6 +529,24 @@ impl<'a> Input<'a> {
 
     fn u64(&mut self) -> Result<u64, RecordError> {
         Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn i64(&mut self) -> Result<i64, RecordError> {
+        Ok(i64::from_le_bytes(self.array()?))
+    }
+
+    fn flag(&mut self) -> Result<bool, RecordError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(RecordError::Malformed("flag is neither 0 nor 1")),
+        }
+    }
+
+    /// Bytes behind their length.
+    fn prefixed(&mut self) -> Result<&'a [u8], RecordError> {
+        let count = self.u32()? as usize;
+        self.take(count)
     }
 
     fn index(&mut self, count: usize, max: usize) -> Result<Vec<u32>, RecordError> {

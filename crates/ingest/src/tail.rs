@@ -4,6 +4,7 @@
 //! all the same. A reader that has fallen behind the tail reads the log itself (`Ingest::read_after`).
 
 use std::collections::{HashSet, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -39,6 +40,10 @@ pub struct CommittedBatch {
     pub lsn: Lsn,
     /// Its rows.
     pub batch: Arc<TableBatch>,
+    /// When they arrived: [`Commit::time_ns`].
+    pub time_ns: i64,
+    /// Through how many triggers they have come: [`Commit::depth`].
+    pub depth: u16,
 }
 
 /// What a reader has not seen yet.
@@ -51,33 +56,62 @@ pub struct TailRead {
 }
 
 impl TailRead {
-    /// Looks at one commit. Answers whether the limits are reached; they are never reached by the first matching commit,
-    /// so a reader always gets on.
+    /// Looks at one commit and says whether to go on. The limits are never reached by the first matching commit, so a reader
+    /// always gets on.
     pub(crate) fn take(
         &mut self,
         lsn: Lsn,
         commit: &Commit,
         filter: &TableFilter,
-        budget: &mut ReadBudget,
-    ) -> bool {
-        for batch in commit.tables.iter().filter(|batch| filter.matches(batch.table)) {
-            budget.rows = budget.rows.saturating_sub(batch.row_count);
-            budget.bytes = budget.bytes.saturating_sub(batch_memory_bytes(batch));
+        limits: &mut ReadLimits,
+    ) -> ControlFlow<()> {
+        let mut matching = commit
+            .tables
+            .iter()
+            .filter(|batch| filter.matches(batch.table))
+            .peekable();
+        if matching.peek().is_some()
+            && let Some(first) = self.batches.first()
+            && !limits.may_join(first.depth, commit.depth)
+        {
+            return ControlFlow::Break(());
+        }
+        for batch in matching {
+            limits.rows = limits.rows.saturating_sub(batch.row_count);
+            limits.bytes = limits.bytes.saturating_sub(batch_memory_bytes(batch));
             self.batches.push(CommittedBatch {
                 lsn,
                 batch: Arc::clone(batch),
+                time_ns: commit.time_ns,
+                depth: commit.depth,
             });
         }
         self.next = lsn;
-        budget.rows == 0 || budget.bytes == 0
+        if limits.rows == 0 || limits.bytes == 0 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 }
 
-/// How much a reader may still take.
+/// How much a reader takes at once.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ReadBudget {
-    pub(crate) rows: usize,
-    pub(crate) bytes: usize,
+pub struct ReadLimits {
+    /// Rows after which no further commit is taken.
+    pub rows: usize,
+    /// Bytes after which no further commit is taken.
+    pub bytes: usize,
+    /// Commits up to this depth are taken together; deeper ones only with their like. What a run writes is as deep as the
+    /// deepest that it has read, so without this a trigger that passes over its own rows would go ever deeper on a busy
+    /// server, where they come together with new ones.
+    pub joined_depth_max: u16,
+}
+
+impl ReadLimits {
+    fn may_join(&self, first: u16, second: u16) -> bool {
+        first == second || first.max(second) <= self.joined_depth_max
+    }
 }
 
 /// Recent commits in log order, without gaps.
@@ -123,7 +157,7 @@ impl Tail {
         &self,
         cursor: Lsn,
         filter: &TableFilter,
-        mut budget: ReadBudget,
+        mut limits: ReadLimits,
     ) -> Option<TailRead> {
         let commits = self.commits.read();
         if cursor < commits.before {
@@ -135,7 +169,7 @@ impl Tail {
         };
         let start = commits.entries.partition_point(|(lsn, _, _)| *lsn <= cursor);
         for (lsn, commit, _) in commits.entries.range(start..) {
-            if read.take(*lsn, commit, filter, &mut budget) {
+            if read.take(*lsn, commit, filter, &mut limits).is_break() {
                 break;
             }
         }

@@ -5,6 +5,8 @@ use tidemill_catalog::{CatalogError, DatabaseNameError};
 use tidemill_lineproto::{LineError, Precision};
 use tidemill_wal::{Lsn, WalError};
 
+use crate::progress::TriggerProgress;
+
 pub use tidemill_catalog::Strictness as NameRule;
 
 /// Line protocol for one database.
@@ -24,6 +26,8 @@ pub struct WriteRequest {
     pub received_ns: i64,
     /// Rule for the database name.
     pub name_rule: NameRule,
+    /// Through how many triggers the rows have come, 0 for what a client writes: [`Commit::depth`](crate::Commit::depth).
+    pub depth: u16,
 }
 
 /// Line protocol that a plugin's run wrote to one database: nanoseconds, all or nothing.
@@ -33,6 +37,19 @@ pub struct DatabaseLines {
     pub database: String,
     /// Line protocol.
     pub lines: Bytes,
+}
+
+/// What one run of a trigger leaves behind, to be committed as one record.
+#[derive(Debug, Clone)]
+pub struct RunCommit {
+    /// What it wrote.
+    pub writes: Vec<DatabaseLines>,
+    /// Whose run it was, with its position and what changes in its state.
+    pub progress: TriggerProgress,
+    /// Through how many triggers the rows have come, this one counted: [`Commit::depth`](crate::Commit::depth).
+    pub depth: u16,
+    /// The timestamp of lines without one, in nanoseconds since the epoch.
+    pub received_ns: i64,
 }
 
 /// A write that was carried out, wholly or for its good lines.
@@ -69,6 +86,14 @@ pub enum WriteError {
     /// The catalog refused the schema change or failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// The state of a trigger would become too large.
+    #[error("the state of the trigger would take {bytes} bytes, more than the {bytes_max} that it may")]
+    StateTooLarge {
+        /// Its size with the changes.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
     /// The log failed; the write may be tried again.
     #[error("write buffer error: error from wal: {0}")]
     Wal(#[from] WalError),

@@ -10,7 +10,7 @@ use arrow::array::{
 use arrow::datatypes::Int32Type;
 use proptest::prelude::*;
 use tidemill_catalog::{ColumnId, DatabaseId, TableId};
-use tidemill_ingest::{Commit, TriggerKey, TriggerProgress, record};
+use tidemill_ingest::{Commit, StateChange, TriggerKey, TriggerProgress, record};
 use tidemill_store::{SeriesOfRows, TableBatch};
 use tidemill_triggers::{LogRange, Position};
 
@@ -63,6 +63,10 @@ fn batch(table: u32, rows: &[Row], claimed_tag_sets: Option<Vec<u32>>) -> TableB
 
 fn assert_same(decoded: &Commit, original: &Commit) {
     assert_eq!(decoded.progress, original.progress);
+    assert_eq!(
+        (decoded.time_ns, decoded.depth),
+        (original.time_ns, original.depth)
+    );
     assert_eq!(decoded.tables.len(), original.tables.len());
     for (decoded, original) in decoded.tables.iter().zip(&original.tables) {
         assert_eq!(
@@ -109,19 +113,30 @@ fn cursor() -> impl Strategy<Value = Position> {
     })
 }
 
+fn state() -> impl Strategy<Value = Vec<StateChange>> {
+    let value = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20).prop_map(Into::into));
+    let change = (".{0,8}", value).prop_map(|(key, value)| StateChange { key, value });
+    proptest::collection::vec(change, 0..3)
+}
+
 fn commit() -> impl Strategy<Value = Commit> {
     (
         proptest::collection::vec(rows(), 0..3),
-        proptest::collection::vec((any::<u32>(), cursor()), 0..3),
+        proptest::collection::vec((any::<u32>(), cursor(), state(), any::<Option<i64>>()), 0..3),
+        (any::<i64>(), any::<u16>()),
     )
-        .prop_map(|(tables, progress)| {
-            let progress = progress.into_iter().map(|(id, cursor)| TriggerProgress {
-                trigger: TriggerKey {
-                    database: DatabaseId(1),
-                    trigger_id: id,
-                },
-                cursor,
-            });
+        .prop_map(|(tables, progress, (time_ns, depth))| {
+            let progress = progress
+                .into_iter()
+                .map(|(id, cursor, state, scheduled_ns)| TriggerProgress {
+                    trigger: TriggerKey {
+                        database: DatabaseId(1),
+                        trigger_id: id,
+                    },
+                    cursor,
+                    state,
+                    scheduled_ns,
+                });
             let tables = tables
                 .iter()
                 .enumerate()
@@ -129,6 +144,8 @@ fn commit() -> impl Strategy<Value = Commit> {
             Commit {
                 tables: tables.collect(),
                 progress: progress.collect(),
+                time_ns,
+                depth,
             }
         })
 }
@@ -164,7 +181,7 @@ fn tags_are_stored_right_even_where_the_tag_sets_are_not() {
         .collect();
     let commit = Commit {
         tables: vec![Arc::new(batch(0, &rows, Some(vec![0, 0, 0])))],
-        progress: vec![],
+        ..Commit::default()
     };
     assert_same(&record::decode(&record::encode(&commit)).unwrap(), &commit);
 }
@@ -172,16 +189,14 @@ fn tags_are_stored_right_even_where_the_tag_sets_are_not() {
 #[test]
 fn finished_ranges_that_no_cursor_has_are_refused() {
     let range = |after, through| LogRange { after, through };
-    let progress = TriggerProgress {
-        trigger: TriggerKey {
-            database: DatabaseId(1),
-            trigger_id: 2,
-        },
-        cursor: Position::from_parts(5, vec![range(7, 9)]).unwrap(),
+    let trigger = TriggerKey {
+        database: DatabaseId(1),
+        trigger_id: 2,
     };
+    let cursor = Position::from_parts(5, vec![range(7, 9)]).unwrap();
     let commit = Commit {
-        tables: vec![],
-        progress: vec![progress],
+        progress: vec![TriggerProgress::at(trigger, cursor)],
+        ..Commit::default()
     };
     let good = record::encode(&commit);
     assert_eq!(record::decode(&good).unwrap().progress, commit.progress);

@@ -13,8 +13,8 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tidemill_catalog::{Catalog, DatabaseId, Limits, TableId};
 use tidemill_ingest::{
-    DatabaseLines, Ingest, IngestConfig, Lsn, NameRule, OpenError, TableFilter, TriggerKey, TriggerProgress,
-    WriteError, WriteOutcome, WriteRequest,
+    DatabaseLines, Ingest, IngestConfig, Lsn, NameRule, OpenError, ReadLimits, RunCommit, TableFilter,
+    TriggerKey, TriggerProgress, WriteError, WriteOutcome, WriteRequest,
 };
 use tidemill_lineproto::{ERRORS_MAX, Precision};
 use tidemill_store::{Store, StoreConfig};
@@ -145,6 +145,25 @@ fn request(database: &str, body: &str, accept_partial: bool) -> WriteRequest {
         no_sync: false,
         received_ns: RECEIVED_NS,
         name_rule: NameRule::Strict,
+        depth: 0,
+    }
+}
+
+/// Limits of a reader that takes some commits at once.
+fn limits(rows: usize) -> ReadLimits {
+    ReadLimits {
+        rows,
+        bytes: 1 << 20,
+        joined_depth_max: 4,
+    }
+}
+
+fn run(writes: Vec<DatabaseLines>, progress: TriggerProgress) -> RunCommit {
+    RunCommit {
+        writes,
+        progress,
+        depth: 1,
+        received_ns: RECEIVED_NS,
     }
 }
 
@@ -519,7 +538,7 @@ async fn readers_find_the_same_in_the_tail_and_in_the_log() {
         while cursor < Lsn(20) {
             let read = fixture
                 .ingest
-                .read_after(cursor, &filter, 3, 1 << 20)
+                .read_after(cursor, &filter, limits(3))
                 .await
                 .unwrap();
             assert!(read.next > cursor, "a reader always gets on");
@@ -534,7 +553,7 @@ async fn readers_find_the_same_in_the_tail_and_in_the_log() {
         assert_eq!(seen, expected, "tail of {tail_bytes_max} bytes");
         let read = fixture
             .ingest
-            .read_after(cursor, &filter, 3, 1 << 20)
+            .read_after(cursor, &filter, limits(3))
             .await
             .unwrap();
         assert!(read.batches.is_empty() && read.next == cursor);
@@ -559,7 +578,7 @@ async fn a_reader_that_lags_behind_the_replay_skips_nothing() {
     let filter = TableFilter::One(fixture.table("db", "m").unwrap());
     let read = fixture
         .ingest
-        .read_after(Lsn(0), &filter, 10, 1 << 20)
+        .read_after(Lsn(0), &filter, limits(10))
         .await
         .unwrap();
     let times: Vec<i64> = read
@@ -584,11 +603,7 @@ async fn a_run_commits_its_rows_and_its_cursor_together() {
     };
     let writes = vec![lines("db", "derived v=2 1"), lines("elsewhere", "copy v=2 1")];
     let progress = TriggerProgress::through(trigger, Lsn(1));
-    let lsn = fixture
-        .ingest
-        .commit_run(writes, progress, RECEIVED_NS)
-        .await
-        .unwrap();
+    let lsn = fixture.ingest.commit_run(run(writes, progress)).await.unwrap();
     assert_eq!(lsn, Some(Lsn(2)));
     let bad = vec![
         lines("db", "derived v=3 2"),
@@ -596,7 +611,7 @@ async fn a_run_commits_its_rows_and_its_cursor_together() {
     ];
     let (database, error) = fixture
         .ingest
-        .commit_run(bad, TriggerProgress::through(trigger, Lsn(2)), RECEIVED_NS)
+        .commit_run(run(bad, TriggerProgress::through(trigger, Lsn(2))))
         .await
         .unwrap_err();
     assert_eq!(database, "elsewhere");
@@ -610,7 +625,7 @@ async fn a_run_commits_its_rows_and_its_cursor_together() {
     let progress = TriggerProgress::through(trigger, Lsn(2));
     let (database, _) = fixture
         .ingest
-        .commit_run(at_odds, progress, RECEIVED_NS)
+        .commit_run(run(at_odds, progress))
         .await
         .unwrap_err();
     assert_eq!(database, "third");
@@ -638,12 +653,8 @@ async fn runs_that_finished_beyond_the_cursor_are_known_after_a_restart() {
             lines: format!("derived v={row} {row}").into(),
         }];
         let cursor = Position::from_parts(1, vec![finished]).unwrap();
-        let progress = TriggerProgress { trigger, cursor };
-        fixture
-            .ingest
-            .commit_run(writes, progress, RECEIVED_NS)
-            .await
-            .unwrap();
+        let progress = TriggerProgress::at(trigger, cursor);
+        fixture.ingest.commit_run(run(writes, progress)).await.unwrap();
     }
     for _ in 0..2 {
         let both = Position::from_parts(1, vec![range(2, 4), range(6, 8)]);
@@ -651,7 +662,7 @@ async fn runs_that_finished_beyond_the_cursor_are_known_after_a_restart() {
         fixture = fixture.reopen().await;
     }
     let progress = TriggerProgress::through(trigger, Lsn(2));
-    let recorded = fixture.ingest.commit_run(Vec::new(), progress, RECEIVED_NS).await;
+    let recorded = fixture.ingest.commit_run(run(Vec::new(), progress)).await;
     assert_eq!(recorded.unwrap(), None);
     fixture.ingest.settled().await;
     let joined = Position::from_parts(4, vec![range(6, 8)]);

@@ -148,6 +148,7 @@ pub(crate) async fn write_lp(
         no_sync: parameters.no_sync,
         received_ns: now_ns(),
         name_rule: NameRule::Strict,
+        depth: 0,
     };
     let outcome = state.ingest.write(request).await?;
     if outcome.rejected.is_empty() {
@@ -208,5 +209,6 @@ fn whole_and_durable(database: String, body: Bytes, precision: Precision) -> Wri
         no_sync: false,
         received_ns: now_ns(),
         name_rule: NameRule::Strict,
+        depth: 0,
     }
 }

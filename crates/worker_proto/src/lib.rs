@@ -25,8 +25,9 @@ mod message;
 pub use frame::{Frame, FrameDecoder, Message, ProtocolError, encode_frame};
 pub use message::{
     CacheOperation, CacheReply, CallId, DatabaseWrites, EntryPoint, Failure, FailureKind, FromWorker, Load,
-    LogLevel, Outcome, ParamValue, PluginForm, RequestHead, ResponseHead, RunId, TableWrites, ToWorker, Work,
+    LogLevel, Outcome, ParamValue, PluginForm, RequestHead, ResponseHead, RunId, StateChange, StateOperation,
+    StateReply, TableWrites, ToWorker, Work,
 };
 
 /// Version of the messages; raised with every change of [`ToWorker`] or [`FromWorker`].
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;

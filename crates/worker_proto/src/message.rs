@@ -51,6 +51,13 @@ pub enum ToWorker {
         /// Its result.
         reply: CacheReply,
     },
+    /// Answer to `State`. Blob: the pickled value for `StateReply::Value`.
+    StateDone {
+        /// The operation.
+        call: CallId,
+        /// Its result.
+        reply: StateReply,
+    },
     /// Raise an exception in the thread that executes this run; it still answers with `Finished`.
     Cancel {
         /// The run.
@@ -200,7 +207,16 @@ pub enum FromWorker {
         /// What to do.
         operation: CacheOperation,
     },
-    /// The run has ended. Blob: line protocol of all `writes`, joined in order, then the body of `response`.
+    /// An operation on the durable state of the trigger. Within a run only `Get` is sent: what the run changes comes with
+    /// `Finished`. Blob: the pickled value for `Put`.
+    State {
+        /// Names the answer.
+        call: CallId,
+        /// What to do.
+        operation: StateOperation,
+    },
+    /// The run has ended. Blob: line protocol of all `writes`, joined in order, then the values of `state`, joined in order,
+    /// then the body of `response`.
     Finished {
         /// The run.
         run: RunId,
@@ -216,6 +232,8 @@ pub enum Outcome {
     Returned {
         /// What `write` and `write_to_db` collected, one entry a database, in first-write order.
         writes: Vec<DatabaseWrites>,
+        /// What the run has changed in the trigger's state, at most one entry a key.
+        state: Vec<StateChange>,
         /// The answer of a request trigger.
         response: Option<ResponseHead>,
     },
@@ -230,6 +248,15 @@ pub struct DatabaseWrites {
     pub database: Option<String>,
     /// Length of the line protocol in the blob.
     pub bytes: u64,
+}
+
+/// A change of the trigger's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateChange {
+    /// The key.
+    pub key: String,
+    /// Length of the pickled value in the blob; `None` where the key was deleted.
+    pub value_bytes: Option<u64>,
 }
 
 /// Status and headers of an answer.
@@ -312,6 +339,41 @@ pub enum CacheReply {
     Deleted(bool),
     /// `Put` was refused: the cache holds as many bytes as it may.
     Full,
+}
+
+/// Operations on the durable state of a trigger (`spec/engine.md` 0.29).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StateOperation {
+    /// Reads a committed value.
+    Get {
+        /// Its key.
+        key: String,
+    },
+    /// Stores the blob, at once and durably: only outside a run.
+    Put {
+        /// Its key.
+        key: String,
+    },
+    /// Removes a value, at once and durably: only outside a run.
+    Delete {
+        /// Its key.
+        key: String,
+    },
+}
+
+/// Results of operations on the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StateReply {
+    /// `Get` found the value, which is the blob.
+    Value,
+    /// `Get` found nothing.
+    Missing,
+    /// `Put` is done.
+    Stored,
+    /// `Delete`: whether there was something to delete.
+    Deleted(bool),
+    /// `Put` or `Delete` was refused; the text of the Python exception.
+    Refused(String),
 }
 
 /// Values of query parameters (`spec/engine.md` 0.1).

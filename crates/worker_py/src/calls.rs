@@ -7,7 +7,7 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex};
-use tidemill_worker_proto::{CacheReply, CallId, RunId};
+use tidemill_worker_proto::{CacheReply, CallId, RunId, StateReply};
 
 /// How a call ended.
 pub(crate) enum Answer {
@@ -17,6 +17,9 @@ pub(crate) enum Answer {
     Write(Result<(), String>),
     /// The reply to a cache operation and its value.
     Cache(CacheReply, Bytes),
+    /// The reply to an operation on the state and its value.
+    #[expect(dead_code, reason = "read by the state object, which comes next")]
+    State(StateReply, Bytes),
     /// The run that called is to end: the thread goes back to raise it.
     Interrupted,
 }
@@ -85,6 +88,11 @@ impl Calls {
     /// Ends a cache operation.
     pub(crate) fn finish_cache(&self, call: CallId, reply: CacheReply, value: Bytes) {
         self.answer(call, |_| Answer::Cache(reply, value));
+    }
+
+    /// Ends an operation on the state.
+    pub(crate) fn finish_state(&self, call: CallId, reply: StateReply, value: Bytes) {
+        self.answer(call, |_| Answer::State(reply, value));
     }
 
     /// Wakes the thread of a run, if it waits for an answer.

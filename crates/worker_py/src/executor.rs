@@ -249,6 +249,7 @@ fn finish(worker: &Worker, run: RunId, result: Result<Option<Response>, Failure>
             (
                 Outcome::Returned {
                     writes,
+                    state: Vec::new(),
                     response: head,
                 },
                 body,

@@ -79,6 +79,7 @@ fn dispatch_all(
             ToWorker::QueryDone { call, outcome } => worker.calls.finish_query(call, outcome),
             ToWorker::WriteDone { call, outcome } => worker.calls.finish_write(call, outcome),
             ToWorker::CacheDone { call, reply } => worker.calls.finish_cache(call, reply, blob),
+            ToWorker::StateDone { call, reply } => worker.calls.finish_state(call, reply, blob),
             ToWorker::Cancel { run, reason } => {
                 worker.queue.push_all(jobs);
                 cancel(worker, run, reason)?;

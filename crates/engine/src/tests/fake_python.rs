@@ -313,6 +313,7 @@ impl FakeProcess {
                         }
                     })
                     .collect(),
+                state: vec![],
                 response: None,
             },
             Action::Respond(status, body) => {
@@ -323,6 +324,7 @@ impl FakeProcess {
                 };
                 Outcome::Returned {
                     writes: vec![],
+                    state: vec![],
                     response: Some(head),
                 }
             }

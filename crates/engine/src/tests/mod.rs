@@ -187,6 +187,7 @@ impl Server {
             no_sync: false,
             received_ns: 1,
             name_rule: Strictness::Strict,
+            depth: 0,
         };
         self.ingest.write(request).await.unwrap();
     }
