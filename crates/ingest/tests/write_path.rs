@@ -9,16 +9,17 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt64Type};
+use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use tidemill_catalog::{Catalog, DatabaseId, Limits, TableId};
+use tidemill_catalog::{Catalog, Limits, TableId, Transaction};
 use tidemill_ingest::{
-    DatabaseLines, Ingest, IngestConfig, Lsn, NameRule, OpenError, ReadLimits, RunCommit, TableFilter,
-    TriggerKey, TriggerProgress, WriteError, WriteOutcome, WriteRequest,
+    DatabaseLines, Ingest, IngestConfig, Lsn, NameRule, OpenError, ReadLimits, RunCommit, StateChange,
+    TableFilter, TriggerKey, TriggerProgress, WriteError, WriteOutcome, WriteRequest,
 };
 use tidemill_lineproto::{ERRORS_MAX, Precision};
 use tidemill_store::{Store, StoreConfig};
-use tidemill_triggers::{LogRange, Position};
+use tidemill_triggers::{LogRange, Position, TriggerDefinition, TriggerSettings, TriggerSpec};
 use tidemill_wal::{FileMedium, WalConfig};
 
 const RECEIVED_NS: i64 = 1_000;
@@ -60,6 +61,29 @@ impl Fixture {
             objects,
             folder,
             ingest,
+        }
+    }
+
+    /// Creates a trigger in a database that is there.
+    async fn trigger(&self, database: &str, name: &str) -> TriggerKey {
+        let definition = TriggerDefinition {
+            trigger_id: 0,
+            trigger_name: name.to_owned(),
+            plugin_filename: "plugin.py".to_owned(),
+            database_name: database.to_owned(),
+            spec: TriggerSpec::AllTables,
+            settings: TriggerSettings::default(),
+            arguments: None,
+            disabled: false,
+            disabled_reason: None,
+            created_at_lsn: 0,
+        };
+        let catalog = self.ingest.catalog();
+        let create = |transaction: &mut Transaction| transaction.create_trigger(database, definition);
+        let trigger_id = catalog.transact(create).await.unwrap();
+        TriggerKey {
+            database: catalog.state().database(database).unwrap().id,
+            trigger_id,
         }
     }
 
@@ -593,10 +617,7 @@ async fn a_reader_that_lags_behind_the_replay_skips_nothing() {
 async fn a_run_commits_its_rows_and_its_cursor_together() {
     let mut fixture = Fixture::new().await;
     fixture.write("db", "m v=1 1", false).await.unwrap();
-    let trigger = TriggerKey {
-        database: DatabaseId(1),
-        trigger_id: 7,
-    };
+    let trigger = fixture.trigger("db", "t").await;
     let lines = |database: &str, lines: &str| DatabaseLines {
         database: database.into(),
         lines: lines.to_owned().into(),
@@ -641,10 +662,15 @@ async fn a_run_commits_its_rows_and_its_cursor_together() {
 #[tokio::test]
 async fn runs_that_finished_beyond_the_cursor_are_known_after_a_restart() {
     let mut fixture = Fixture::new().await;
-    let trigger = TriggerKey {
-        database: DatabaseId(1),
-        trigger_id: 7,
-    };
+    let first = fixture
+        .write("db", "m v=1 1", false)
+        .await
+        .unwrap()
+        .lsn
+        .unwrap()
+        .0;
+    assert_eq!(first, 1);
+    let trigger = fixture.trigger("db", "t").await;
     let range = |after, through| LogRange { after, through };
     // Two runs that overlapped: neither knows the other, and the record of the later one is first.
     for (finished, row) in [(range(6, 8), 2), (range(2, 4), 1)] {
@@ -667,4 +693,135 @@ async fn runs_that_finished_beyond_the_cursor_are_known_after_a_restart() {
     fixture.ingest.settled().await;
     let joined = Position::from_parts(4, vec![range(6, 8)]);
     assert_eq!(fixture.ingest.cursor(trigger), joined);
+}
+
+fn change(key: &str, value: Option<&'static str>) -> StateChange {
+    StateChange {
+        key: key.to_owned(),
+        value: value.map(|value| Bytes::from_static(value.as_bytes())),
+    }
+}
+
+fn keeps(trigger: TriggerKey, state: Vec<StateChange>) -> TriggerProgress {
+    TriggerProgress {
+        state,
+        ..TriggerProgress::in_place(trigger)
+    }
+}
+
+#[tokio::test]
+async fn the_state_of_a_trigger_is_committed_with_its_run() {
+    let mut fixture = Fixture::new().await;
+    fixture.write("db", "m v=1 1", false).await.unwrap();
+    let trigger = fixture.trigger("db", "t").await;
+    let gone = TriggerKey {
+        trigger_id: trigger.trigger_id + 1,
+        ..trigger
+    };
+    let commit =
+        async |fixture: &Fixture, writes, progress| fixture.ingest.commit_run(run(writes, progress)).await;
+    let kept = vec![change("count", Some("1")), change("old", Some("x"))];
+    let durable = commit(&fixture, vec![], keeps(trigger, kept)).await.unwrap();
+    assert!(
+        durable.is_some(),
+        "a run that keeps something is durable when it returns"
+    );
+    let refused = vec![DatabaseLines {
+        database: "db".into(),
+        lines: "m v=\"text\" 2".into(),
+    }];
+    let lost = keeps(trigger, vec![change("count", Some("2"))]);
+    commit(&fixture, refused, lost).await.unwrap_err();
+    let kept = vec![change("count", Some("3")), change("old", None)];
+    let scheduled = TriggerProgress {
+        scheduled_ns: Some(77),
+        ..keeps(trigger, kept)
+    };
+    commit(&fixture, vec![], scheduled).await.unwrap();
+    commit(&fixture, vec![], keeps(gone, vec![change("a", Some("b"))]))
+        .await
+        .unwrap();
+    for restarts in 0..2 {
+        let value = |key| fixture.ingest.state_value(trigger, key);
+        assert_eq!(value("count").as_deref(), Some(&b"3"[..]));
+        assert_eq!(value("old"), None);
+        assert_eq!(fixture.ingest.state_keys(trigger, "c"), ["count"]);
+        assert_eq!(fixture.ingest.last_scheduled(trigger), Some(77));
+        let of_gone = fixture.ingest.state_value(gone, "a");
+        assert_eq!(
+            of_gone.is_some(),
+            restarts == 0,
+            "what no trigger has is forgotten by the replay"
+        );
+        fixture = fixture.reopen().await;
+    }
+}
+
+#[tokio::test]
+async fn a_state_has_a_limit() {
+    const HALF: &str = "0123456789abcdef";
+    let fixture = Fixture::new().await;
+    fixture.write("db", "m v=1 1", false).await.unwrap();
+    let trigger = fixture.trigger("db", "t").await;
+    let large = |key: &str| StateChange {
+        key: key.to_owned(),
+        value: Some(HALF.repeat(9 << 16).into()),
+    };
+    let commit = async |changes| {
+        fixture
+            .ingest
+            .commit_run(run(vec![], keeps(trigger, changes)))
+            .await
+    };
+    commit(vec![large("a")]).await.unwrap();
+    commit(vec![large("a")]).await.unwrap();
+    let (_, error) = commit(vec![large("b")]).await.unwrap_err();
+    assert!(
+        error.to_string().ends_with("more than the 16777216 that it may"),
+        "{error}"
+    );
+    commit(vec![change("a", None), large("b")]).await.unwrap();
+}
+
+#[tokio::test]
+async fn rows_that_have_come_through_more_triggers_are_read_apart() {
+    let fixture = Fixture::new().await;
+    for (row, depth) in [0, 4, 1, 5, 5, 6, 0].into_iter().enumerate() {
+        let request = WriteRequest {
+            depth,
+            ..request("db", &format!("m v={row} {}", row + 1), false)
+        };
+        fixture.ingest.write(request).await.unwrap();
+    }
+    let filter = TableFilter::One(fixture.table("db", "m").unwrap());
+    let mut cursor = Lsn(0);
+    let mut reads = Vec::new();
+    while cursor < Lsn(7) {
+        let read = fixture
+            .ingest
+            .read_after(cursor, &filter, limits(100))
+            .await
+            .unwrap();
+        reads.push(read.batches.iter().map(|batch| batch.depth).collect::<Vec<_>>());
+        cursor = read.next;
+    }
+    assert_eq!(reads, [vec![0, 4, 1], vec![5, 5], vec![6], vec![0]]);
+}
+
+#[tokio::test]
+async fn a_reader_finds_the_rows_that_arrived_at_an_instant() {
+    let fixture = Fixture::new().await;
+    for received_ns in [100, 200, 300] {
+        let request = WriteRequest {
+            received_ns,
+            ..request("db", "m v=1", false)
+        };
+        fixture.ingest.write(request).await.unwrap();
+    }
+    fixture.ingest.settled().await;
+    assert_eq!(fixture.ingest.log_start(), Lsn(0));
+    for (instant, expected) in [(0, 0), (100, 0), (101, 1), (300, 2), (301, 4)] {
+        let found = fixture.ingest.position_before(instant).await.unwrap();
+        assert_eq!(found, Lsn(expected), "rows from {instant} on");
+    }
 }
