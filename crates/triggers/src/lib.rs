@@ -23,6 +23,7 @@ mod position;
 mod schedule;
 mod settings;
 mod spec;
+mod start_at;
 
 pub use arguments::{ArgumentsError, parse_trigger_arguments};
 pub use backoff::{Backoff, RetryPolicy};
@@ -35,3 +36,4 @@ pub use position::{LogRange, Position};
 pub use schedule::{Next, Schedule};
 pub use settings::{CatchUp, ErrorBehavior, TriggerSettings, UnknownCatchUp, UnknownErrorBehavior};
 pub use spec::{PluginType, SpecError, TriggerSpec};
+pub use start_at::{StartAt, StartAtError};
