@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex as BlockingMutex;
 use tidemill_catalog::{CatalogError, CatalogState, Transaction};
-use tidemill_ingest::{Ingest, TriggerKey};
+use tidemill_ingest::{Ingest, Lsn, TriggerKey};
 use tidemill_query::QueryEngine;
-use tidemill_triggers::{Backoff, TriggerDefinition, TriggerSpec};
+use tidemill_triggers::{Backoff, PluginType, StartAt, TriggerDefinition, TriggerSpec};
 use tidemill_worker::{InstallError, Packages, PythonEnvironment, machine_memory_bytes};
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::EngineConfig;
+use crate::dead_letters::DeadLetters;
 use crate::error::{EngineError, trigger_change_failed};
 use crate::global_cache::GlobalCache;
 use crate::launcher::Launcher;
@@ -28,6 +29,7 @@ use crate::requests::{
 use crate::services::Services;
 use crate::test_runs::TestRuns;
 use crate::trigger_task::{DisableRequest, RunningTrigger};
+use crate::worker_session::Session;
 
 /// Longest reason that is kept with a disabled trigger, in bytes.
 const REASON_BYTES_MAX: usize = 4096;
@@ -57,6 +59,7 @@ impl Engine {
         ingest: Arc<Ingest>,
         query: Arc<QueryEngine>,
         logs: Arc<PluginLogs>,
+        dead_letters: Arc<DeadLetters>,
         python: Option<PythonEnvironment>,
     ) -> Arc<Self> {
         let launcher = PythonLauncher::new(
@@ -68,7 +71,16 @@ impl Engine {
         let packages = python.zip(config.plugin_dir.clone());
         let packages =
             packages.map(|(python, plugin_dir)| Packages::new(python, config.package_manager, plugin_dir));
-        Self::start_with(config, ingest, query, logs, Arc::new(launcher), packages).await
+        Self::start_with(
+            config,
+            ingest,
+            query,
+            logs,
+            dead_letters,
+            Arc::new(launcher),
+            packages,
+        )
+        .await
     }
 
     /// Starts the engine with workers from anywhere.
@@ -77,6 +89,7 @@ impl Engine {
         ingest: Arc<Ingest>,
         query: Arc<QueryEngine>,
         logs: Arc<PluginLogs>,
+        dead_letters: Arc<DeadLetters>,
         launcher: Arc<dyn Launcher>,
         packages: Option<Packages>,
     ) -> Arc<Self> {
@@ -93,6 +106,7 @@ impl Engine {
             ingest,
             query,
             logs,
+            dead_letters,
             launcher,
             files,
             global_cache,
@@ -132,6 +146,7 @@ impl Engine {
             .await
             .map_err(EngineError::Plugin)?;
         let spec = TriggerSpec::parse(&request.trigger_specification)?;
+        let created_at_lsn = self.start_position(request.start_at, spec.plugin_type()).await?.0;
         let trigger_name = request.trigger_name.clone();
         let definition = TriggerDefinition {
             trigger_id: 0,
@@ -143,13 +158,43 @@ impl Engine {
             arguments: request.trigger_arguments,
             disabled: request.disabled,
             disabled_reason: None,
-            created_at_lsn: self.services.ingest.committed().borrow().0,
+            created_at_lsn,
         };
         let create =
             |transaction: &mut Transaction| transaction.create_trigger(&request.db, definition).map(|_| ());
         let key = self.change_trigger(&request.db, &trigger_name, create).await?;
         self.settle(key).await;
         Ok(())
+    }
+
+    /// The newest record that a new trigger is not shown.
+    async fn start_position(
+        &self,
+        start_at: Option<StartAt>,
+        plugin_type: PluginType,
+    ) -> Result<Lsn, EngineError> {
+        let ingest = &self.services.ingest;
+        let start_at = match start_at {
+            Some(_) if plugin_type != PluginType::WalRows => {
+                let reason =
+                    "start_at is for triggers that run on written data: table:<TABLE_NAME> and all_tables";
+                return Err(EngineError::Invalid(reason.to_owned()));
+            }
+            start_at => start_at.unwrap_or_default(),
+        };
+        match start_at {
+            StartAt::Now => Ok(*ingest.committed().borrow()),
+            StartAt::Beginning => Ok(ingest.log_start()),
+            StartAt::Time(time) => {
+                let time_ns = time.timestamp_nanos_opt().ok_or_else(|| {
+                    EngineError::Invalid(format!(
+                        "start_at {time} is outside the times that can be written"
+                    ))
+                })?;
+                let found = ingest.position_before(time_ns).await;
+                found.map_err(|error| EngineError::Log(error.to_string()))
+            }
+        }
     }
 
     /// Changes a trigger. One that runs is stopped and started anew with what has changed; its position stays.
@@ -182,6 +227,7 @@ impl Engine {
             self.places.lock().remove(&key);
             self.services.positions.lock().remove(&key);
             self.services.ingest.forget_cursor(key);
+            self.services.dead_letters.forget(key).await;
         }
         Ok(())
     }
@@ -373,6 +419,18 @@ impl Engine {
         plugin_filename.ok_or_else(|| EngineError::PluginOfTriggerNotFound(trigger_name.to_owned()))
     }
 
+    pub(crate) fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    /// What a trigger runs in, if it does.
+    pub(crate) async fn session(&self, key: TriggerKey) -> Option<Arc<Session>> {
+        let place = self.place(key);
+        let running = place.running.lock().await;
+        let running = running.as_ref().filter(|running| !running.is_stopping())?;
+        Some(Arc::clone(&running.session))
+    }
+
     fn place(&self, key: TriggerKey) -> Arc<Place> {
         Arc::clone(self.places.lock().entry(key).or_default())
     }
@@ -537,7 +595,7 @@ fn enabled_triggers(state: &CatalogState) -> HashMap<TriggerKey, Arc<TriggerDefi
     triggers.collect()
 }
 
-fn find_trigger(
+pub(crate) fn find_trigger(
     state: &CatalogState,
     db: &str,
     trigger_name: &str,

@@ -65,6 +65,20 @@ pub enum EngineError {
     /// There is no Python to run plugins with.
     #[error("python_unavailable: {0}")]
     PythonUnavailable(String),
+    /// There is no dead letter of that run.
+    #[error(
+        "there is no dead letter of run {0}; system.processing_engine_dead_letters has those that are there"
+    )]
+    DeadLetterNotFound(String),
+    /// Dead letters are run by their trigger, which does not run.
+    #[error("trigger {0} is not running: enable it first")]
+    TriggerNotRunning(String),
+    /// The log could not be read.
+    #[error("the log could not be read: {0}")]
+    Log(String),
+    /// Dead letters could not be read or changed.
+    #[error("dead letters: {0}")]
+    DeadLetters(String),
     /// The server is stopping.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -78,9 +92,12 @@ impl EngineError {
                 EngineErrorKind::Invalid
             }
             Self::Plugin(error) | Self::PluginFile(error) => error.kind(),
-            Self::DatabaseNotFound(_) | Self::TriggerNotFound(_) | Self::PluginOfTriggerNotFound(_) => {
-                EngineErrorKind::NotFound
-            }
+            Self::DatabaseNotFound(_)
+            | Self::TriggerNotFound(_)
+            | Self::PluginOfTriggerNotFound(_)
+            | Self::DeadLetterNotFound(_) => EngineErrorKind::NotFound,
+            Self::TriggerNotRunning(_) => EngineErrorKind::Conflict,
+            Self::DeadLetters(_) | Self::Log(_) => EngineErrorKind::Internal,
             Self::Catalog(error) => kind_of_catalog_error(error),
             Self::PackagesDisabled => EngineErrorKind::Forbidden,
             Self::PackagesUnavailable(_) | Self::PythonUnavailable(_) | Self::ShuttingDown => {

@@ -22,6 +22,8 @@
 
 mod captured_writes;
 mod config;
+mod dead_letter_requests;
+mod dead_letters;
 mod effects;
 mod engine;
 mod error;
@@ -53,6 +55,8 @@ mod worker_session;
 mod writes_runner;
 
 pub use config::EngineConfig;
+pub use dead_letter_requests::{Dropped, Replayed, SelectDeadLetters};
+pub use dead_letters::DeadLetters;
 pub use engine::Engine;
 pub use error::{EngineError, EngineErrorKind};
 pub use log_journals::LogJournals;

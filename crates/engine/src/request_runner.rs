@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::effects::{self, RunEffects};
 use crate::pending_runs::{Completion, RunEnd};
 use crate::plugin_logs::{LogText, now_ns};
+use crate::plugin_state;
 use crate::worker_session::{Session, WorkerState};
 
 /// How long a client should wait when all places in the queue are taken.
@@ -309,6 +310,9 @@ impl RequestCompletion {
         };
         if effects.is_empty() {
             return self.succeed(session, response, effects.body);
+        }
+        if let Err(text) = plugin_state::check_keys(effects.state.iter().map(|change| &change.key)) {
+            return self.fail(session, text, None);
         }
         let session = Arc::clone(session);
         tokio::spawn(async move {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use tidemill_triggers::{TriggerDefinition, TriggerSettings};
+use tidemill_triggers::{StartAt, TriggerDefinition, TriggerSettings};
 
 /// A new trigger.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,6 +25,9 @@ pub struct CreateTrigger {
     pub trigger_arguments: Option<BTreeMap<String, String>>,
     /// Whether it waits to be enabled.
     pub disabled: bool,
+    /// What it is shown first, where it runs on written data; what is written from now on where absent.
+    #[serde(default)]
+    pub start_at: Option<StartAt>,
 }
 
 /// What is to be changed about a trigger; what is absent stays.

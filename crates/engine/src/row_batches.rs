@@ -20,6 +20,7 @@ use tidemill_worker_proto::TableWrites;
 pub(crate) struct EncodedRows {
     pub(crate) tables: Vec<TableWrites>,
     pub(crate) blob: Bytes,
+    pub(crate) rows: u64,
 }
 
 /// Appends one self-contained stream of batches to `out`. Answers its length in bytes.
@@ -54,6 +55,7 @@ pub(crate) fn encode_committed(
     let columns = batches.iter().flat_map(|committed| &committed.batch.columns);
     let bytes = columns.map(|(_, column)| column.get_array_memory_size()).sum();
     let mut blob = Vec::with_capacity(bytes);
+    let mut rows = 0;
     for (table_id, of_table) in by_table {
         let Some(table) = state.table_by_id(table_id) else {
             continue;
@@ -61,6 +63,7 @@ pub(crate) fn encode_committed(
         let mut stream_bytes = Vec::new();
         for alike in of_table.chunk_by(|first, second| same_columns(first, second)) {
             let batch = merge(table, alike)?;
+            rows += batch.num_rows() as u64;
             stream_bytes.push(append_stream(
                 &batch.schema(),
                 std::slice::from_ref(&batch),
@@ -75,6 +78,7 @@ pub(crate) fn encode_committed(
     Ok(EncodedRows {
         tables,
         blob: blob.into(),
+        rows,
     })
 }
 
@@ -98,6 +102,7 @@ pub(crate) fn encode_parsed(parsed: &[ParsedTable]) -> Result<EncodedRows, Arrow
     Ok(EncodedRows {
         tables,
         blob: blob.into(),
+        rows: parsed.iter().map(|table| table.row_count as u64).sum(),
     })
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidemill_ingest::TriggerProgress;
+use tidemill_ingest::{StateChange, TriggerProgress};
 use tidemill_triggers::Position;
 use tidemill_worker_proto::{Failure, LogLevel, Work};
 use tokio::sync::oneshot;
@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::effects::{self, RunEffects};
 use crate::pending_runs::{Completion, RunEnd};
 use crate::plugin_logs::LogText;
+use crate::plugin_state;
 use crate::worker_session::{Session, Stopped};
 
 /// How long to wait before a run is offered again to a worker that is about to end.
@@ -28,6 +29,10 @@ pub(crate) struct RunRequest {
     pub(crate) start_row: LogText,
     /// Through how many triggers what the run writes has come.
     pub(crate) depth: u16,
+    /// Rows that it is called with.
+    pub(crate) rows: u64,
+    /// What is to be recorded of the run whether it writes or not.
+    pub(crate) settles: Option<StateChange>,
 }
 
 /// Why an attempt came to nothing.
@@ -111,14 +116,16 @@ pub(crate) async fn attempt(
         RunEnd::Failed(failure) => return Err(RunError::Plugin(failure)),
         RunEnd::Lost(reason) => return Err(RunError::Lost(reason)),
     };
+    plugin_state::check_keys(state.iter().map(|change| &change.key)).map_err(RunError::WriteBack)?;
     let effects = RunEffects::split(writes, state, blob, &session.definition.database_name)
         .ok_or_else(|| RunError::Lost("the worker sent lengths that do not fit".to_owned()))?;
-    let committed = if effects.is_empty() {
+    let committed = if effects.is_empty() && request.settles.is_none() {
         Committed::Nothing
     } else {
         let mut progress = progress();
         let cursor = progress.cursor.clone();
         progress.state.extend(effects.state);
+        progress.state.extend(request.settles.clone());
         effects::commit(&session.services.ingest, effects.lines, progress, request.depth)
             .await
             .map_err(RunError::WriteBack)?;

@@ -138,6 +138,8 @@ async fn run_one(session: &Arc<Session>, scheduled: DateTime<Utc>) -> RunOutcome
         blob: Bytes::new(),
         start_row: LogText::Scheduled(time_ns),
         depth: 1,
+        rows: 0,
+        settles: None,
     };
     let progress = || TriggerProgress {
         scheduled_ns: Some(time_ns),

@@ -13,6 +13,7 @@ use tidemill_worker_proto::PluginForm;
 use tokio::sync::Semaphore;
 
 use crate::EngineConfig;
+use crate::dead_letters::DeadLetters;
 use crate::global_cache::GlobalCache;
 use crate::launcher::Launcher;
 use crate::plugin_files::{PluginFileError, PluginFiles, ResolvedPlugin};
@@ -24,6 +25,7 @@ pub(crate) struct Services {
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) query: Arc<QueryEngine>,
     pub(crate) logs: Arc<PluginLogs>,
+    pub(crate) dead_letters: Arc<DeadLetters>,
     pub(crate) launcher: Arc<dyn Launcher>,
     pub(crate) files: PluginFiles,
     pub(crate) global_cache: Arc<GlobalCache>,

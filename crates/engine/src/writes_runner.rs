@@ -118,7 +118,7 @@ pub(crate) async fn run(session: &Arc<Session>, stop: &CancellationToken) -> Run
 
 /// Adds what a run has put on record.
 fn note_recorded(recorded: &mut Position, outcome: &RunOutcome) {
-    if let RunOutcome::Succeeded(Committed::WithProgress(cursor)) = outcome {
+    if let RunOutcome::Succeeded(Committed::WithProgress(cursor)) | RunOutcome::SetAside(cursor) = outcome {
         recorded.merge(cursor);
     }
 }
@@ -128,17 +128,20 @@ async fn run_one(
     session: &Arc<Session>,
     reader: &LogReader,
     ticket: RunTicket,
-    request: RunRequest,
+    request: Box<RunRequest>,
 ) -> RunOutcome {
     let outcome = run_to_the_end(session, &request, || reader.progress_after(ticket)).await;
-    if matches!(outcome, RunOutcome::Succeeded(_) | RunOutcome::GivenUp) {
+    if matches!(
+        outcome,
+        RunOutcome::Succeeded(_) | RunOutcome::GivenUp | RunOutcome::SetAside(_)
+    ) {
         reader.cursor.lock().finish_run(ticket);
     }
     outcome
 }
 
 enum Found {
-    Run(RunTicket, RunRequest),
+    Run(RunTicket, Box<RunRequest>),
     /// Everything committed so far has been looked at.
     Nothing,
 }
@@ -234,7 +237,8 @@ impl LogReader {
                 .lock()
                 .start_run(range)
                 .expect("one reader starts runs, each where the last ended");
-            return Ok(Found::Run(ticket, self.request(range, rows, depth + 1)));
+            let request = self.request(range, rows, depth + 1);
+            return Ok(Found::Run(ticket, Box::new(request)));
         }
     }
 
@@ -311,6 +315,8 @@ impl LogReader {
             blob: rows.blob,
             start_row: LogText::Static("starting execution of wal plugin."),
             depth,
+            rows: rows.rows,
+            settles: None,
         }
     }
 }

@@ -127,13 +127,15 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
 
     let logs = Arc::new(PluginLogs::new(PLUGIN_LOG_ENTRIES_MAX));
     let log_journals = LogJournals::start(
-        object_store,
+        Arc::clone(&object_store),
         &config.node_id,
         config.plugin_log_retention,
         &catalog,
         Arc::clone(&logs),
     )
     .await;
+    let dead_letters = Arc::new(DeadLetters::new(object_store, &config.node_id));
+    dead_letters.load(&ingest).await?;
     let engine_tables = EngineTables::new(Arc::clone(&catalog), Arc::clone(&logs), config.plugin_dir.clone());
     let query_config = QueryConfig {
         memory_bytes_max: config.query_memory_bytes_max,
@@ -165,6 +167,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         Arc::clone(&ingest),
         Arc::clone(&query),
         logs,
+        dead_letters,
         python,
     )
     .await;

@@ -24,7 +24,7 @@ use tidemill_triggers::RetryPolicy;
 use tidemill_wal::{FileMedium, Medium, WalConfig};
 
 use self::fake_python::{FakePython, SharedLauncher};
-use crate::{CreateTrigger, Engine, EngineConfig, EngineTables, PluginLogs};
+use crate::{CreateTrigger, DeadLetters, Engine, EngineConfig, EngineTables, PluginLogs};
 
 /// A server without HTTP and without Python.
 struct Server {
@@ -137,11 +137,14 @@ impl Server {
             QueryConfig::default(),
         ));
         let launcher = Arc::new(SharedLauncher(Arc::clone(python)));
+        let dead_letters = Arc::new(DeadLetters::new(Arc::clone(&objects), "node0"));
+        dead_letters.load(&ingest).await.unwrap();
         let engine = Engine::start_with(
             config,
             Arc::clone(&ingest),
             Arc::clone(&query),
             logs,
+            dead_letters,
             launcher,
             None,
         )
