@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use tidemill_catalog::{Catalog, INTERNAL_DATABASE};
-use tidemill_query::SystemTables;
+use tidemill_query::{SystemRows, SystemScan, SystemTables};
 use tidemill_triggers::TriggerDefinition;
 
 use crate::plugin_files::{FileOnDisk, PluginFiles};
@@ -167,16 +167,20 @@ impl SystemTables for EngineTables {
         tables
     }
 
-    fn scan(&self, database: &str, table: &str) -> Result<RecordBatch, String> {
+    fn scan(&self, database: &str, table: &str, scan: SystemScan) -> SystemRows {
         let known = self.tables(database).into_iter().find(|(name, _)| *name == table);
-        let (name, schema) = known.ok_or_else(|| format!("there is no table {table}"))?;
-        let columns = match name {
-            TRIGGERS => self.triggers(database),
-            TRIGGER_ARGUMENTS => self.trigger_arguments(database),
-            LOGS => self.logs(database),
-            _ => self.plugin_files(),
-        };
-        RecordBatch::try_new(schema, columns).map_err(|error| error.to_string())
+        let rows = known
+            .ok_or_else(|| format!("there is no table {table}"))
+            .and_then(|(name, schema)| {
+                let columns = match name {
+                    TRIGGERS => self.triggers(database),
+                    TRIGGER_ARGUMENTS => self.trigger_arguments(database),
+                    LOGS => self.logs(database),
+                    _ => self.plugin_files(),
+                };
+                RecordBatch::try_new(schema, columns).map_err(|error| error.to_string())
+            });
+        scan.answer(rows)
     }
 }
 

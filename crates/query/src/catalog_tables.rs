@@ -9,7 +9,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use tidemill_catalog::{Catalog, Database, Deletion, INTERNAL_DATABASE, Table};
 
-use crate::system::SystemTables;
+use crate::system::{SystemRows, SystemScan, SystemTables};
 
 const INFLUXDB_SCHEMA: &str = "influxdb_schema";
 const DATABASES: &str = "databases";
@@ -126,7 +126,7 @@ impl SystemTables for CatalogTables {
         tables
     }
 
-    fn scan(&self, database: &str, table: &str) -> Result<RecordBatch, String> {
+    fn scan(&self, database: &str, table: &str, scan: SystemScan) -> SystemRows {
         let known = SystemTables::tables(self, database);
         let schema = known
             .into_iter()
@@ -138,8 +138,10 @@ impl SystemTables for CatalogTables {
             TABLES => self.tables(),
             _ => Vec::new(),
         };
-        let schema = schema.ok_or_else(|| format!("there is no table {table}"))?;
-        RecordBatch::try_new(schema, columns).map_err(|error| error.to_string())
+        let rows = schema
+            .ok_or_else(|| format!("there is no table {table}"))
+            .and_then(|schema| RecordBatch::try_new(schema, columns).map_err(|error| error.to_string()));
+        scan.answer(rows)
     }
 }
 

@@ -1,30 +1,86 @@
 //! Tables of the schema `system`: rows that describe the server, made when they are asked for.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::{AsArray, RecordBatch, UInt64Array};
+use datafusion::arrow::compute::take_record_batch;
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit, TimestampNanosecondType};
+use datafusion::arrow::error::ArrowError;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::exec_err;
-use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 
-/// A source of system tables. Sources read memory and answer at once, hence no `async`.
+use crate::intervals::Interval;
+use crate::system_scan::SystemScanExec;
+use crate::time_filter::time_bounds_of;
+
+/// The rows of a system table: batches that are made as they are asked for, or why they cannot be given, in words for
+/// the user.
+pub type SystemRows = BoxStream<'static, Result<RecordBatch, String>>;
+
+/// A source of system tables.
 pub trait SystemTables: Send + Sync {
-    /// The tables that this source has in `database`: names without the schema, and their columns.
+    /// The tables that this source has in `database`: names without the schema, and their columns. One whose first column
+    /// is a timestamp in nanoseconds without nulls is a table *in the order of time*.
     fn tables(&self, database: &str) -> Vec<(&'static str, SchemaRef)>;
 
-    /// All rows of one of those tables, in the schema given there.
-    ///
-    /// Errors: why the rows cannot be given, in words for the user.
-    fn scan(&self, database: &str, table: &str) -> Result<RecordBatch, String>;
+    /// Rows of one of those tables: what `scan` asks for. Called where a query is executed; work that waits or blocks
+    /// belongs into the stream. The stream holds what it needs, and ends early when it is dropped.
+    fn scan(&self, database: &str, table: &str, scan: SystemScan) -> SystemRows;
+}
+
+/// What a query wants of a system table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SystemScan {
+    /// The columns to give, by their place in the schema, in this order. None at all is possible: rows are then counted.
+    pub columns: Vec<usize>,
+    /// Of a table in the order of time: rows of other times are not wanted, but do no harm.
+    pub times: RangeInclusive<i64>,
+    /// Of a table in the order of time: whether rows *must* come from the newest to the oldest. If not, they must come from
+    /// the oldest to the newest.
+    pub newest_first: bool,
+    /// No more rows than this are looked at.
+    pub rows_max: Option<usize>,
+}
+
+impl SystemScan {
+    /// The answer of a source that has all its rows, with all their columns, in memory.
+    pub fn answer(&self, rows: Result<RecordBatch, String>) -> SystemRows {
+        let answer = rows.and_then(|rows| self.select(&rows).map_err(|error| error.to_string()));
+        stream::iter([answer]).boxed()
+    }
+
+    /// Of rows with all columns, what is wanted.
+    fn select(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let columns = rows.project(&self.columns)?;
+        if !is_in_order_of_time(&rows.schema()) {
+            return Ok(columns);
+        }
+        let times = rows.column(0).as_primitive::<TimestampNanosecondType>().values();
+        let mut places: Vec<u64> = (0..times.len() as u64).collect();
+        places.sort_by_key(|place| times[*place as usize]);
+        if self.newest_first {
+            places.reverse();
+        }
+        take_record_batch(&columns, &UInt64Array::from(places))
+    }
+}
+
+/// Whether the first column is a time by which rows are ordered.
+fn is_in_order_of_time(schema: &Schema) -> bool {
+    schema.fields().first().is_some_and(|first| {
+        matches!(first.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _)) && !first.is_nullable()
+    })
 }
 
 /// One system table within one query.
+#[derive(Clone)]
 pub(crate) struct SystemTable {
     source: Arc<dyn SystemTables>,
     database: Arc<str>,
@@ -48,6 +104,31 @@ impl SystemTable {
             })
         })
     }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn columns(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub(crate) fn is_in_order_of_time(&self) -> bool {
+        is_in_order_of_time(&self.schema)
+    }
+
+    pub(crate) fn rows(&self, scan: SystemScan) -> SystemRows {
+        self.source.scan(&self.database, self.name, scan)
+    }
+
+    /// The instants of the first column that a filter can be true for.
+    fn times(&self, filter: &Expr) -> Option<Interval> {
+        if self.is_in_order_of_time() {
+            time_bounds_of(self.schema.field(0).name(), filter).interval
+        } else {
+            Some(Interval::ALL)
+        }
+    }
 }
 
 impl fmt::Debug for SystemTable {
@@ -68,23 +149,34 @@ impl TableProvider for SystemTable {
         TableType::Base
     }
 
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| match self.times(filter) {
+            Some(Interval::ALL) => TableProviderFilterPushDown::Unsupported,
+            _ => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
     async fn scan(
         &self,
         _state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
+        filters: &[Expr],
+        limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match self.source.scan(&self.database, self.name) {
-            Ok(rows) => {
-                let schema = Arc::clone(&self.schema);
-                Ok(MemorySourceConfig::try_new_exec(
-                    &[vec![rows]],
-                    schema,
-                    projection.cloned(),
-                )?)
-            }
-            Err(reason) => exec_err!("reading system.{}: {reason}", self.name),
+        let mut times = Some(Interval::ALL);
+        for filter in filters {
+            times = times
+                .zip(self.times(filter))
+                .and_then(|(times, bound)| times.intersect(bound));
         }
+        let all_columns = || (0..self.schema.fields().len()).collect();
+        let scan = SystemScan {
+            columns: projection.cloned().unwrap_or_else(all_columns),
+            times: times.map_or(RangeInclusive::new(1, 0), |times| times.first..=times.last),
+            newest_first: false,
+            rows_max: limit,
+        };
+        Ok(Arc::new(SystemScanExec::try_new(self.clone(), scan)?))
     }
 }

@@ -36,6 +36,13 @@ impl TimeBounds {
 /// The bounds on `time` that `predicate` sets. Literals are expected to be folded and coerced, as the optimizer
 /// leaves them; whatever is not understood bounds nothing.
 pub(crate) fn time_bounds(predicate: &Expr) -> TimeBounds {
+    time_bounds_of(TIME_COLUMN, predicate)
+}
+
+/// Like [`time_bounds`], of another column of nanoseconds.
+pub(crate) fn time_bounds_of(column: &str, predicate: &Expr) -> TimeBounds {
+    let time_bounds = |predicate| time_bounds_of(column, predicate);
+    let is_time = |expr: &Expr| matches!(expr, Expr::Column(Column { name, .. }) if name == column);
     match predicate {
         Expr::BinaryExpr(BinaryExpr {
             left,
@@ -123,10 +130,6 @@ fn comparison(op: Operator, instant: i64) -> TimeBounds {
             .and_then(|last| Interval::new(i64::MIN, last)),
         _ => return TimeBounds::UNKNOWN,
     })
-}
-
-fn is_time(expr: &Expr) -> bool {
-    matches!(expr, Expr::Column(Column { name, .. }) if name == TIME_COLUMN)
 }
 
 fn instant(expr: &Expr) -> Option<i64> {

@@ -7,7 +7,9 @@ use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::StreamExt;
 use tidemill_catalog::Transaction;
-use tidemill_query::{ParamValue, Params, QueryConfig, QueryError, QueryErrorKind, SystemTables};
+use tidemill_query::{
+    ParamValue, Params, QueryConfig, QueryError, QueryErrorKind, SystemRows, SystemScan, SystemTables,
+};
 
 use crate::support::{DATABASE, Fixture, rows};
 
@@ -196,13 +198,13 @@ impl SystemTables for Greetings {
         )]
     }
 
-    fn scan(&self, database: &str, _table: &str) -> Result<RecordBatch, String> {
+    fn scan(&self, database: &str, _table: &str, scan: SystemScan) -> SystemRows {
         let (_, schema) = self.tables(database).remove(0);
         let text = Arc::new(StringArray::from(vec![
             format!("hello {database}"),
             "bye".to_owned(),
         ]));
-        RecordBatch::try_new(schema, vec![text]).map_err(|error| error.to_string())
+        scan.answer(RecordBatch::try_new(schema, vec![text]).map_err(|error| error.to_string()))
     }
 }
 
