@@ -9,27 +9,36 @@ use tidemill_catalog::{Catalog, INTERNAL_DATABASE};
 use tidemill_query::{SystemRows, SystemScan, SystemTables};
 use tidemill_triggers::TriggerDefinition;
 
+use crate::dead_letters::{DeadLetter, DeadLetters};
 use crate::plugin_files::{FileOnDisk, PluginFiles};
 use crate::plugin_logs::{LogEntry, PluginLogs, level_name};
 
 const TRIGGERS: &str = "processing_engine_triggers";
 const TRIGGER_ARGUMENTS: &str = "processing_engine_trigger_arguments";
 const LOGS: &str = "processing_engine_logs";
+const DEAD_LETTERS: &str = "processing_engine_dead_letters";
 const PLUGIN_FILES: &str = "plugin_files";
 
 /// The system tables of the processing engine. Made before the query engine that shows them.
 pub struct EngineTables {
     catalog: Arc<Catalog>,
     logs: Arc<PluginLogs>,
+    dead_letters: Arc<DeadLetters>,
     files: PluginFiles,
 }
 
 impl EngineTables {
-    /// Tables over the catalog, the plugins' logs and the plugin directory, if there is one.
-    pub fn new(catalog: Arc<Catalog>, logs: Arc<PluginLogs>, plugin_dir: Option<PathBuf>) -> Self {
+    /// Tables over the catalog, the plugins' logs, the dead letters and the plugin directory, if there is one.
+    pub fn new(
+        catalog: Arc<Catalog>,
+        logs: Arc<PluginLogs>,
+        dead_letters: Arc<DeadLetters>,
+        plugin_dir: Option<PathBuf>,
+    ) -> Self {
         Self {
             catalog,
             logs,
+            dead_letters,
             files: PluginFiles::new(plugin_dir),
         }
     }
@@ -97,6 +106,22 @@ impl EngineTables {
         ]
     }
 
+    fn dead_letters(&self, database: &str) -> Vec<ArrayRef> {
+        let state = self.catalog.state();
+        let Some(database) = state.database(database) else {
+            return arrays_of_dead_letters(&[]);
+        };
+        let name_of = |trigger_id: u32| {
+            let found = database
+                .triggers()
+                .find(|trigger| trigger.trigger_id == trigger_id);
+            found.map(|trigger| trigger.trigger_name.clone())
+        };
+        let letters = self.dead_letters.of_database(database.id).into_iter();
+        let named = letters.filter_map(|letter| Some((name_of(letter.trigger.trigger_id)?, letter)));
+        arrays_of_dead_letters(&named.collect::<Vec<_>>())
+    }
+
     fn plugin_files(&self) -> Vec<ArrayRef> {
         let state = self.catalog.state();
         let files: Vec<(Arc<TriggerDefinition>, FileOnDisk)> = state
@@ -152,6 +177,19 @@ impl SystemTables for EngineTables {
                 ]),
             ),
         ];
+        tables.push((
+            DEAD_LETTERS,
+            schema(&[
+                ("event_time", DataType::Timestamp(TimeUnit::Nanosecond, None)),
+                ("trigger_name", DataType::Utf8),
+                ("run_id", DataType::Utf8),
+                ("kind", DataType::Utf8),
+                ("attempts", DataType::Int64),
+                ("rows", DataType::Int64),
+                ("bytes", DataType::Int64),
+                ("error", DataType::Utf8),
+            ]),
+        ));
         if database == INTERNAL_DATABASE {
             tables.push((
                 PLUGIN_FILES,
@@ -176,12 +214,31 @@ impl SystemTables for EngineTables {
                     TRIGGERS => self.triggers(database),
                     TRIGGER_ARGUMENTS => self.trigger_arguments(database),
                     LOGS => self.logs(database),
+                    DEAD_LETTERS => self.dead_letters(database),
                     _ => self.plugin_files(),
                 };
                 RecordBatch::try_new(schema, columns).map_err(|error| error.to_string())
             });
         scan.answer(rows)
     }
+}
+
+/// The columns of dead letters with the names of their triggers.
+fn arrays_of_dead_letters(letters: &[(String, DeadLetter)]) -> Vec<ArrayRef> {
+    let heads = || letters.iter().map(|(_, letter)| &letter.head);
+    let integers = |values: Vec<i64>| Arc::new(Int64Array::from(values)) as ArrayRef;
+    vec![
+        Arc::new(TimestampNanosecondArray::from_iter_values(
+            heads().map(|head| head.time_ns),
+        )),
+        strings(letters.iter().map(|(name, _)| name)),
+        strings(heads().map(|head| &head.run_id)),
+        strings(heads().map(|head| head.work.name())),
+        integers(heads().map(|head| i64::from(head.attempts)).collect()),
+        integers(heads().map(|head| head.rows as i64).collect()),
+        integers(letters.iter().map(|(_, letter)| letter.bytes as i64).collect()),
+        strings(heads().map(|head| &head.error)),
+    ]
 }
 
 /// None of the engine's columns is ever null.

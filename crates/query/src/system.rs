@@ -58,9 +58,8 @@ impl SystemScan {
 
     /// Of rows with all columns, what is wanted.
     fn select(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let columns = rows.project(&self.columns)?;
         if !is_in_order_of_time(&rows.schema()) {
-            return Ok(columns);
+            return rows.project(&self.columns);
         }
         let times = rows.column(0).as_primitive::<TimestampNanosecondType>().values();
         let mut places: Vec<u64> = (0..times.len() as u64).collect();
@@ -68,7 +67,8 @@ impl SystemScan {
         if self.newest_first {
             places.reverse();
         }
-        take_record_batch(&columns, &UInt64Array::from(places))
+        // The columns afterwards: without any, only a whole batch knows how many rows there are.
+        take_record_batch(rows, &UInt64Array::from(places))?.project(&self.columns)
     }
 }
 

@@ -8,8 +8,8 @@ use axum::extract::State;
 use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Deserializer};
 use tidemill_engine::{
-    CreateTrigger, InstallPackages, InstallRequirements, ReplaceDirectory, TestReport, TestRequest,
-    TestSchedule, TestWal, UpdateFile, UpdateTrigger, UploadFile,
+    CreateTrigger, Dropped, InstallPackages, InstallRequirements, ReplaceDirectory, Replayed,
+    SelectDeadLetters, TestReport, TestRequest, TestSchedule, TestWal, UpdateFile, UpdateTrigger, UploadFile,
 };
 
 use crate::body;
@@ -67,6 +67,24 @@ pub(crate) async fn update_trigger(
     let request: UpdateTrigger = state.bodies.read_json(&headers, request_body).await?;
     state.engine.update_trigger(request).await?;
     Ok(StatusCode::OK)
+}
+
+pub(crate) async fn replay_dead_letters(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<Json<Replayed>, ApiError> {
+    let selection: SelectDeadLetters = state.bodies.read_json(&headers, request_body).await?;
+    Ok(Json(state.engine.replay_dead_letters(&selection).await?))
+}
+
+pub(crate) async fn drop_dead_letters(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<Json<Dropped>, ApiError> {
+    let selection: SelectDeadLetters = state.bodies.read_json(&headers, request_body).await?;
+    Ok(Json(state.engine.drop_dead_letters(&selection).await?))
 }
 
 pub(crate) async fn delete_trigger(

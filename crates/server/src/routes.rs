@@ -56,6 +56,14 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         .route(&format!("{TRIGGER}/enable"), post(plugins::enable_trigger))
         .route(&format!("{TRIGGER}/disable"), post(plugins::disable_trigger))
         .route(
+            &format!("{TRIGGER}/dead_letters/replay"),
+            post(plugins::replay_dead_letters),
+        )
+        .route(
+            &format!("{TRIGGER}/dead_letters/drop"),
+            post(plugins::drop_dead_letters),
+        )
+        .route(
             "/api/v3/configure/plugin_environment/install_packages",
             post(plugins::install_packages),
         )

@@ -10,7 +10,7 @@ use http::HeaderValue;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tidemill_catalog::{Catalog, CatalogError, DurableLocalStore};
-use tidemill_engine::{Engine, EngineConfig, EngineTables, LogJournals, PluginLogs};
+use tidemill_engine::{DeadLetters, Engine, EngineConfig, EngineTables, LogJournals, PluginLogs};
 use tidemill_ingest::{Ingest, IngestConfig, OpenError};
 use tidemill_plugin_repo::{PluginRepository, RepositoryConfig, RepositoryError};
 use tidemill_query::{QueryConfig, QueryEngine};
@@ -136,7 +136,12 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     .await;
     let dead_letters = Arc::new(DeadLetters::new(object_store, &config.node_id));
     dead_letters.load(&ingest).await?;
-    let engine_tables = EngineTables::new(Arc::clone(&catalog), Arc::clone(&logs), config.plugin_dir.clone());
+    let engine_tables = EngineTables::new(
+        Arc::clone(&catalog),
+        Arc::clone(&logs),
+        Arc::clone(&dead_letters),
+        config.plugin_dir.clone(),
+    );
     let query_config = QueryConfig {
         memory_bytes_max: config.query_memory_bytes_max,
         timeout: config.query_timeout,

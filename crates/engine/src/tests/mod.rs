@@ -1,5 +1,6 @@
 //! The engine with a real catalog, log, store and query engine, and workers that are tasks.
 
+mod dead_letters;
 mod exactly_once;
 mod fake_python;
 mod lifecycle;
@@ -129,7 +130,14 @@ impl Server {
         let logs = Arc::new(PluginLogs::new(1_000));
         let mut config = config(dir.path());
         change(&mut config);
-        let tables = EngineTables::new(Arc::clone(&catalog), Arc::clone(&logs), config.plugin_dir.clone());
+        let dead_letters = Arc::new(DeadLetters::new(Arc::clone(&objects), "node0"));
+        dead_letters.load(&ingest).await.unwrap();
+        let tables = EngineTables::new(
+            Arc::clone(&catalog),
+            Arc::clone(&logs),
+            Arc::clone(&dead_letters),
+            config.plugin_dir.clone(),
+        );
         let query = Arc::new(QueryEngine::new(
             catalog,
             store,
@@ -137,8 +145,6 @@ impl Server {
             QueryConfig::default(),
         ));
         let launcher = Arc::new(SharedLauncher(Arc::clone(python)));
-        let dead_letters = Arc::new(DeadLetters::new(Arc::clone(&objects), "node0"));
-        dead_letters.load(&ingest).await.unwrap();
         let engine = Engine::start_with(
             config,
             Arc::clone(&ingest),
@@ -182,13 +188,17 @@ impl Server {
     }
 
     async fn write(&self, database: &str, lines: &str) {
+        self.write_at(database, lines, 1).await;
+    }
+
+    async fn write_at(&self, database: &str, lines: &str, received_ns: i64) {
         let request = WriteRequest {
             database: database.to_owned(),
             body: lines.to_owned().into(),
             precision: Precision::Nanosecond,
             accept_partial: false,
             no_sync: false,
-            received_ns: 1,
+            received_ns,
             name_rule: Strictness::Strict,
             depth: 0,
         };

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tidemill_triggers::ErrorBehavior;
 
-use super::Server;
 use super::fake_python::{Action, Call, FakePython};
+use super::{Server, trigger};
 
 fn returns_nothing(_: &Call) -> Action {
     Action::Return(vec![])
@@ -419,5 +419,103 @@ async fn after_a_restart_delivery_goes_on_where_it_stopped() {
     server.write("db", "cpu x=3 4").await;
     let calls = delivered(&python, 3).await;
     assert_eq!(rows(&calls), ["cpu: x=1.0", "cpu: x=2.0", "cpu: x=3.0"]);
+    server.engine.shutdown().await;
+}
+
+/// Writes a row to the other of two tables for each row.
+fn bounces(call: &Call) -> Action {
+    let lines = call.rows().into_iter().map(|row| {
+        let to = if row.starts_with("ping") { "pong" } else { "ping" };
+        format!("{to},call={} x=1", call.number)
+    });
+    Action::Return(vec![(None, lines.collect::<Vec<_>>().join("\n"))])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn triggers_that_feed_one_another_are_stopped() {
+    let python = FakePython::new(bounces);
+    let server = Server::start(&python).await;
+    server.write("db", "seed x=1 1").await;
+    server.create("a", "table:ping").await;
+    server.create("b", "table:pong").await;
+    server.write("db", "ping x=1 1").await;
+    server
+        .expect_log(
+            "db",
+            "triggers feed one another: 1 rows have come through 16 triggers",
+        )
+        .await;
+    assert_eq!(python.calls(16).await.len(), 16);
+    // What clients write is run as before.
+    server.write("db", "ping x=2 2").await;
+    assert!(python.calls(32).await.len() >= 32);
+    server.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_trigger_that_passes_over_its_own_rows_is_no_loop() {
+    let python = FakePython::new(|call| {
+        let rows = call.rows();
+        let lines = rows.iter().filter(|row| !row.starts_with("derived"));
+        let lines: Vec<String> = lines
+            .map(|row| {
+                let (_, x) = row.rsplit_once("x=").unwrap();
+                format!("derived x={x} {}", x.trim_end_matches(".0"))
+            })
+            .collect();
+        if lines.is_empty() {
+            return Action::Return(vec![]);
+        }
+        Action::Return(vec![(None, lines.join("\n"))])
+    });
+    let server = Server::start(&python).await;
+    server.write("db", "cpu x=0 1").await;
+    server.create("t", "all_tables").await;
+    for number in 1..=200 {
+        server.write("db", &format!("cpu x={number} {number}")).await;
+    }
+    server
+        .expect_rows("db", "SELECT count(*), sum(x) FROM derived", &["200|20100.0"])
+        .await;
+    let log = server.log("db").await;
+    assert!(!log.iter().any(|row| row.starts_with("ERROR")), "{log:#?}");
+    server.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trigger_can_start_with_what_was_written_before() {
+    let python = FakePython::new(returns_nothing);
+    let server = Server::start(&python).await;
+    for (number, received_ns) in [(1, 1_000_000_000), (2, 2_000_000_000), (3, 3_000_000_000)] {
+        server
+            .write_at("db", &format!("cpu x={number} {number}"), received_ns)
+            .await;
+    }
+    for (name, start_at, expected) in [
+        (
+            "all",
+            "beginning",
+            &["cpu: x=1.0", "cpu: x=2.0", "cpu: x=3.0"][..],
+        ),
+        ("later", "1970-01-01T00:00:02Z", &["cpu: x=2.0", "cpu: x=3.0"]),
+    ] {
+        let before = python.calls(0).await.len();
+        server
+            .create_with(name, "table:cpu", |t| {
+                t.start_at = Some(start_at.parse().unwrap());
+            })
+            .await;
+        let calls = python.calls(before + 1).await;
+        assert_eq!(rows(&calls[before..]), expected, "{start_at}");
+        server.engine.disable_trigger("db", name).await.unwrap();
+    }
+    let mut scheduled = trigger("s", "every:1h");
+    scheduled.start_at = Some("beginning".parse().unwrap());
+    let refused = server.engine.create_trigger(scheduled).await.unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .starts_with("start_at is for triggers that run on written data")
+    );
     server.engine.shutdown().await;
 }
