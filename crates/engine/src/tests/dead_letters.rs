@@ -83,7 +83,6 @@ async fn a_batch_that_always_fails_is_set_aside_and_can_be_replayed_once() {
     };
     let run_id = letter.split('|').nth(1).unwrap().to_owned();
     assert_eq!(*letter, format!("t|{run_id}|writes|3|2|ValueError: poison"));
-    assert!(server.query("other", "SELECT 1").await.len() == 1);
 
     // Once more in vain: it stays, and says so.
     let replayed = server.engine.replay_dead_letters(&all_of("t")).await.unwrap();

@@ -16,7 +16,7 @@ use tidemill_catalog::Limits;
 use tidemill_engine::EngineConfig;
 use tidemill_plugin_repo::DEFAULT_URL;
 use tidemill_server::{ObjectStoreKind, ServerConfig};
-use tidemill_triggers::PluginType;
+use tidemill_triggers::{PluginType, RetryPolicy};
 use tidemill_worker::{PackageManager, SandboxLevel, SandboxProfile};
 use tracing_subscriber::EnvFilter;
 
@@ -148,6 +148,14 @@ pub(crate) struct ServeArgs {
     /// Longest duration of a run [default: 10m, for requests 1m]
     #[arg(long, env = environment::RUN_TIMEOUT, value_parser = parse_duration, value_name = "DURATION", help_heading = "Processing engine")]
     run_timeout: Option<Duration>,
+
+    /// Attempts at a run of a trigger with `--error-behavior retry`; then its batch becomes a dead letter
+    #[arg(long, env = environment::MAX_ATTEMPTS, default_value = "20", value_parser = clap::value_parser!(u32).range(1..), value_name = "N", help_heading = "Processing engine")]
+    max_attempts: u32,
+
+    /// Triggers that rows may come through, one after another; then a loop is behind them and they are not processed any more
+    #[arg(long, env = environment::MAX_TRIGGER_DEPTH, default_value = "16", value_parser = clap::value_parser!(u16).range(1..), value_name = "N", help_heading = "Processing engine")]
+    max_trigger_depth: u16,
 
     /// What plugins are kept from: off, standard (the data directory, other processes, administration), strict (the network too)
     #[arg(long, env = environment::PLUGIN_SANDBOX, default_value = "standard", value_name = "LEVEL", help_heading = "Processing engine")]
@@ -338,6 +346,11 @@ impl ServeArgs {
                 async_concurrency_max: self.async_trigger_concurrency_limit.into(),
                 run_timeout: self.run_timeout.unwrap_or(engine.run_timeout),
                 request_timeout: self.run_timeout.unwrap_or(engine.request_timeout),
+                trigger_depth_max: self.max_trigger_depth,
+                retry: RetryPolicy {
+                    attempts_max: Some(self.max_attempts),
+                    ..engine.retry
+                },
                 package_manager: self.package_manager,
                 passed_variables: self.plugin_env,
                 sandbox: SandboxProfile {
