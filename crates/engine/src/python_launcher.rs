@@ -11,6 +11,7 @@ use tidemill_worker::{
 use tracing::{info, warn};
 
 use crate::launcher::{LaunchError, Launcher, WorkerHandle};
+use crate::memory_limit::MemoryLimit;
 
 /// Starts workers with the interpreter of the virtual environment.
 pub(crate) struct PythonLauncher {
@@ -72,6 +73,7 @@ impl Launcher for PythonLauncher {
     async fn launch(
         &self,
         label: &str,
+        memory_limit: MemoryLimit,
         events: Arc<dyn WorkerEvents>,
     ) -> Result<Arc<dyn WorkerHandle>, LaunchError> {
         let Some(environment) = &self.environment else {
@@ -91,7 +93,10 @@ impl Launcher for PythonLauncher {
             passed: self.passed_variables.clone(),
         });
         let mut command = WorkerCommand::new(python.python.clone(), extension, variables, label);
-        command.sandbox = self.sandbox.clone();
+        command.sandbox = SandboxProfile {
+            memory_limit_bytes: memory_limit.bytes_max,
+            ..self.sandbox.clone()
+        };
         match Worker::start(command, events).await {
             Ok(worker) => {
                 self.report_sandbox(&worker);
