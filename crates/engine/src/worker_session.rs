@@ -24,6 +24,7 @@ use crate::memory_limit::MemoryLimit;
 use crate::pending_runs::{Completion, PendingRuns, RunEnd};
 use crate::plugin_files::{PluginFileError, ResolvedPlugin};
 use crate::plugin_logs::TriggerLog;
+use crate::python_launcher::PYTHON_LOOK_INTERVAL;
 use crate::server_log::ServerLog;
 use crate::services::Services;
 use crate::session_events::SessionEvents;
@@ -38,8 +39,6 @@ const MEMORY_GROWTH_BYTES: u64 = 1 << 20;
 const IDLE_TICK: Duration = Duration::from_millis(5);
 /// How long a worker that is being started may keep others waiting for their turn.
 const START_TURN_MAX: Duration = Duration::from_secs(5);
-/// How often somebody looks for Python while there is none; then clients are told to come back.
-const PYTHON_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// What the worker of a trigger is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,7 +270,7 @@ impl Session {
             return None;
         };
         let state_bytes = state.iter().filter_map(|change| change.value_bytes);
-        let output_bytes = (blob.len() as u64).saturating_sub(state_bytes.sum());
+        let output_bytes = (blob.len() as u64).saturating_sub(state_bytes.fold(0, u64::saturating_add));
         self.check_output(output_bytes).err()
     }
 
@@ -367,7 +366,7 @@ impl Session {
                 break;
             }
             let delay = if without_python {
-                PYTHON_RETRY_AFTER.min(policy.delay_max)
+                PYTHON_LOOK_INTERVAL
             } else {
                 backoff.failed().unwrap_or(policy.delay_max)
             };
@@ -381,8 +380,7 @@ impl Session {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.retry_now.notified() => {}
-                // Somebody may have installed Python meanwhile: the first trigger that looks again lets the others know.
-                () = tokio::time::sleep(delay) => {}
+                () = tokio::time::sleep(delay), if !without_python => {}
                 () = self.services.launcher.available(), if without_python => {}
             }
         }

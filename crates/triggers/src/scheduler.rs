@@ -11,6 +11,9 @@ pub const CATCH_UP_MAX: u32 = 10_000;
 
 /// How late an instant may be run where nothing is caught up: more than any timer needs.
 const LATE_MAX: TimeDelta = TimeDelta::minutes(1);
+/// How often it is looked whether too many are missed; for quick schedules, after so many instants.
+const BOUND_INTERVAL: TimeDelta = TimeDelta::minutes(1);
+const BOUND_INSTANTS: i32 = 100;
 /// A clock may always be set back by so much without an instant coming again.
 const SET_BACK_MIN: TimeDelta = TimeDelta::minutes(1);
 
@@ -33,7 +36,7 @@ pub enum Step {
 /// - With [`CatchUp::None`], an instant is skipped that comes while as many runs as permitted are in flight, or that is
 ///   not run within a minute of its time: the clock was set forward, the machine has slept.
 /// - With [`CatchUp::Latest`], the latest of the instants that were missed is run as soon as may be, the others are
-///   skipped. With [`CatchUp::All`], the last [`CATCH_UP_MAX`] are run one after the other.
+///   skipped. With [`CatchUp::All`], the last [`CATCH_UP_MAX`] or a few more are run one after the other.
 /// - A clock that is set back by no more than the time between two instants, or a minute, repeats none: the next one is
 ///   that after the last. Set back by more, the schedule follows the clock, and instants come again.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct Scheduler {
     /// Every instant until here was run, is in flight or was skipped.
     decided: DateTime<Utc>,
     in_flight: Vec<DateTime<Utc>>,
+    /// Until then there are not many more missed instants than there may be.
+    bounded_until: DateTime<Utc>,
     skipped: u64,
     set_back: Option<Duration>,
 }
@@ -58,6 +63,7 @@ impl Scheduler {
             concurrency: concurrency.max(1),
             decided: since,
             in_flight: Vec::new(),
+            bounded_until: DateTime::<Utc>::MIN_UTC,
             skipped: 0,
             set_back: None,
         }
@@ -132,10 +138,7 @@ impl Scheduler {
     /// Skips what is not made up for. At most one instant is due afterwards, unless all are caught up.
     fn skip_missed(&mut self, now: DateTime<Utc>) {
         if self.catch_up == CatchUp::All {
-            if let Some(moment) = self.schedule.moment_before_last(CATCH_UP_MAX, self.decided, now) {
-                self.skip_until(moment);
-            }
-            return;
+            return self.bound_missed(now);
         }
         if let Some(latest) = self.schedule.last_until(now) {
             self.skip_until(latest - TimeDelta::nanoseconds(1));
@@ -143,6 +146,25 @@ impl Scheduler {
         if self.catch_up == CatchUp::None {
             self.skip_until(now - LATE_MAX);
         }
+    }
+
+    /// Skips the oldest of too many missed instants. To find them is work where the schedule is a cron expression: it is not
+    /// done for each run.
+    fn bound_missed(&mut self, now: DateTime<Utc>) {
+        let left = self.bounded_until - now;
+        if left > TimeDelta::zero() && left <= BOUND_INTERVAL {
+            return;
+        }
+        if let Some(moment) = self.schedule.moment_before_last(CATCH_UP_MAX, self.decided, now) {
+            self.skip_until(moment);
+        }
+        let next = self.schedule.first_after(now);
+        let after_next = next.and_then(|next| self.schedule.first_after(next));
+        let between = next.zip(after_next).map(|(next, after_next)| after_next - next);
+        let interval = between.map_or(BOUND_INTERVAL, |between| {
+            between.min(BOUND_INTERVAL) * BOUND_INSTANTS
+        });
+        self.bounded_until = now + interval.min(BOUND_INTERVAL);
     }
 
     fn skip_until(&mut self, moment: DateTime<Utc>) {

