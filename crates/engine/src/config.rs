@@ -4,8 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidemill_plugin_repo::PluginRepository;
-use tidemill_triggers::{PluginType, RetryPolicy};
+use tidemill_triggers::{CatchUp, OUTPUT_LIMIT_MAX, PluginType, RetryPolicy};
 use tidemill_worker::{PackageManager, SandboxProfile};
+use tidemill_worker_proto::OUTPUT_BYTES_MAX;
+
+// What triggers may set, workers can send.
+const _: () = assert!(OUTPUT_LIMIT_MAX.0 == OUTPUT_BYTES_MAX);
 
 /// Settings of the engine; the defaults are those of `serve`.
 #[derive(Debug, Clone)]
@@ -22,6 +26,11 @@ pub struct EngineConfig {
     pub request_queue_max: usize,
     /// Bytes of bodies of the requests to one trigger that may be waiting or running, beyond those of a single one.
     pub request_queue_bytes_max: usize,
+    /// Bytes that one run may give back: the lines that it writes and its answer. No more than
+    /// [`OUTPUT_BYTES_MAX`](tidemill_worker_proto::OUTPUT_BYTES_MAX).
+    pub output_bytes_max: u64,
+    /// What becomes of missed instants of a schedule.
+    pub catch_up: CatchUp,
     /// Longest duration of a data-write or scheduled run.
     pub run_timeout: Duration,
     /// Longest time from the arrival of a request to its answer.
@@ -57,6 +66,8 @@ impl Default for EngineConfig {
             async_concurrency_max: 16,
             request_queue_max: 1024,
             request_queue_bytes_max: 64 * 1024 * 1024,
+            output_bytes_max: OUTPUT_BYTES_MAX,
+            catch_up: CatchUp::default(),
             run_timeout: Duration::from_mins(10),
             request_timeout: Duration::from_mins(1),
             load_timeout: Duration::from_mins(2),

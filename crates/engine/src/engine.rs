@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::EngineConfig;
+use crate::clock::{Clock, SystemClock};
 use crate::dead_letters::DeadLetters;
 use crate::error::{EngineError, trigger_change_failed};
 use crate::global_cache::GlobalCache;
@@ -26,6 +27,7 @@ use crate::requests::{
     CreateTrigger, InstallPackages, InstallRequirements, ReplaceDirectory, TestReport, TestRequest,
     TestSchedule, TestWal, UpdateFile, UpdateTrigger, UploadFile,
 };
+use crate::schedule_runner::ScheduleStart;
 use crate::services::Services;
 use crate::test_runs::TestRuns;
 use crate::trigger_task::{DisableRequest, RunningTrigger};
@@ -38,6 +40,13 @@ const REASON_BYTES_MAX: usize = 4096;
 #[derive(Default)]
 struct Place {
     running: Mutex<Option<RunningTrigger>>,
+}
+
+/// Where workers and time come from; tests have their own.
+pub(crate) struct Machine {
+    pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) packages: Option<Packages>,
 }
 
 /// The processing engine of a server.
@@ -71,28 +80,28 @@ impl Engine {
         let packages = python.zip(config.plugin_dir.clone());
         let packages =
             packages.map(|(python, plugin_dir)| Packages::new(python, config.package_manager, plugin_dir));
-        Self::start_with(
-            config,
-            ingest,
-            query,
-            logs,
-            dead_letters,
-            Arc::new(launcher),
+        let machine = Machine {
+            launcher: Arc::new(launcher),
+            clock: Arc::new(SystemClock),
             packages,
-        )
-        .await
+        };
+        Self::start_with(config, ingest, query, logs, dead_letters, machine).await
     }
 
-    /// Starts the engine with workers from anywhere.
+    /// Starts the engine on a machine of any kind.
     pub(crate) async fn start_with(
         config: EngineConfig,
         ingest: Arc<Ingest>,
         query: Arc<QueryEngine>,
         logs: Arc<PluginLogs>,
         dead_letters: Arc<DeadLetters>,
-        launcher: Arc<dyn Launcher>,
-        packages: Option<Packages>,
+        machine: Machine,
     ) -> Arc<Self> {
+        let Machine {
+            launcher,
+            clock,
+            packages,
+        } = machine;
         let config = EngineConfig {
             worker_memory_bytes_max: config
                 .worker_memory_bytes_max
@@ -108,6 +117,7 @@ impl Engine {
             logs,
             dead_letters,
             launcher,
+            clock,
             files,
             global_cache,
             positions: BlockingMutex::default(),
@@ -126,7 +136,7 @@ impl Engine {
         // Before the triggers are looked at, so that no change falls between.
         let changes = engine.services.catalog().changes();
         for (key, _) in enabled_triggers(&engine.services.catalog().state()) {
-            engine.settle(key).await;
+            engine.settle_from(key, ScheduleStart::Continued).await;
         }
         tokio::spawn(Arc::clone(&engine).follow_catalog(changes, disable_requests));
         engine
@@ -437,6 +447,11 @@ impl Engine {
 
     /// Brings what runs of a trigger in line with the catalog: the only place that starts and stops triggers.
     async fn settle(&self, key: TriggerKey) {
+        self.settle_from(key, ScheduleStart::Fresh).await;
+    }
+
+    /// The same; a schedule that was not running begins as `start` says.
+    async fn settle_from(&self, key: TriggerKey, mut start: ScheduleStart) {
         let place = self.place(key);
         let mut running = place.running.lock().await;
         let wanted = if self.shutdown.is_cancelled() {
@@ -451,11 +466,16 @@ impl Engine {
             // It stays in its place until it has stopped: if our caller gives up (its client has left), the next one
             // waits for the end too, and never do two of one trigger run at once.
             present.stop().await;
+            if let Some(wanted) = &wanted
+                && keeps_schedule(&present.definition, wanted)
+            {
+                start = ScheduleStart::Continued;
+            }
             *running = None;
         }
         *running = wanted.map(|definition| {
             let (services, routes) = (Arc::clone(&self.services), Arc::clone(&self.routes));
-            RunningTrigger::start(services, routes, key, definition, self.disable.clone())
+            RunningTrigger::start(services, routes, key, definition, start, self.disable.clone())
         });
     }
 
@@ -569,6 +589,12 @@ impl Engine {
         }
         self.settle(key).await;
     }
+}
+
+/// Whether a changed trigger goes on with the instants after the last one that it has run. With another schedule, or if it
+/// did not catch up on anything so far, there is nothing to go on with.
+fn keeps_schedule(before: &TriggerDefinition, after: &TriggerDefinition) -> bool {
+    before.spec == after.spec && before.settings.catch_up == after.settings.catch_up
 }
 
 /// How many worker processes may be on their way at once: starting them is work for the processor, and a server with

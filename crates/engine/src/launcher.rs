@@ -8,6 +8,8 @@ use bytes::Bytes;
 use tidemill_worker::{ExitReason, Gone, Worker, WorkerEvents};
 use tidemill_worker_proto::ToWorker;
 
+use crate::memory_limit::MemoryLimit;
+
 /// Why there is no worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LaunchError {
@@ -49,10 +51,12 @@ pub(crate) trait Launcher: Send + Sync + 'static {
     /// Waits until it is known whether there is a Python, which may take minutes where its environment has to be made.
     async fn decided(&self) {}
 
-    /// A process that has reported its version and waits for a plugin to load.
+    /// A process that has reported its version and waits for a plugin to load. With a memory limit the kernel refuses it what
+    /// is far beyond; within, whoever has it must look.
     async fn launch(
         &self,
         label: &str,
+        memory_limit: MemoryLimit,
         events: Arc<dyn WorkerEvents>,
     ) -> Result<Arc<dyn WorkerHandle>, LaunchError>;
 

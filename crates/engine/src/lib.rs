@@ -21,7 +21,9 @@
 //!   else than make them agree.
 
 mod captured_writes;
+mod clock;
 mod config;
+mod crash_loop;
 mod dead_letter_requests;
 mod dead_letters;
 mod effects;
@@ -31,6 +33,7 @@ mod error_behavior;
 mod global_cache;
 mod launcher;
 mod log_journals;
+mod memory_limit;
 mod pending_runs;
 mod plugin_calls;
 mod plugin_files;

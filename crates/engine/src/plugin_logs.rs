@@ -15,10 +15,8 @@ use chrono::DateTime;
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 use tidemill_catalog::DatabaseId;
-use tidemill_worker_proto::LogLevel;
+use tidemill_worker_proto::{LogLevel, bounded_log_text};
 
-/// Longest text that is kept, in bytes.
-const TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of texts kept a database; the oldest entries go first.
 const RING_TEXT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
@@ -42,13 +40,8 @@ pub(crate) enum LogText {
 
 impl LogText {
     /// A text of any length; what is too long is cut and says so.
-    pub(crate) fn bounded(mut text: String) -> Self {
-        if text.len() > TEXT_BYTES_MAX {
-            let dropped = text.len() - TEXT_BYTES_MAX;
-            text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
-            text = format!("{text}… ({dropped} more bytes)");
-        }
-        Self::Text(text.into())
+    pub(crate) fn bounded(text: String) -> Self {
+        Self::Text(bounded_log_text(text).into())
     }
 
     fn bytes(&self) -> usize {
@@ -312,6 +305,8 @@ impl TriggerLog {
 mod tests {
     use super::*;
 
+    const LONG: usize = 64 * 1024;
+
     fn log(entries_max: usize) -> (Arc<DatabaseLog>, TriggerLog) {
         let database = PluginLogs::new(entries_max).of_database(DatabaseId(1));
         (Arc::clone(&database), TriggerLog::new("t".into(), database))
@@ -389,8 +384,8 @@ mod tests {
         for number in 0..5_000 {
             quiet.error(format!("word {number}"));
         }
-        for _ in 0..2 * RING_TEXT_BYTES_MAX / TEXT_BYTES_MAX {
-            loud.error("x".repeat(TEXT_BYTES_MAX));
+        for _ in 0..2 * RING_TEXT_BYTES_MAX / LONG {
+            loud.error("x".repeat(LONG));
         }
         let entries = database.entries();
         let of_quiet = entries.iter().filter(|entry| &*entry.trigger_name == "t");
@@ -399,11 +394,11 @@ mod tests {
 
         let (database, trigger) = log(1_000_000);
         for _ in 0..2_000 {
-            trigger.warn("ö".repeat(TEXT_BYTES_MAX));
+            trigger.warn("ö".repeat(LONG));
         }
         let entries = database.entries();
         let kept: usize = entries.iter().map(|entry| entry.text.bytes()).sum();
         assert!(kept <= RING_TEXT_BYTES_MAX && entries.len() > 100, "{kept} bytes");
-        assert!(entries[0].text.render().ends_with("… (65536 more bytes)"));
+        assert!(entries[0].text.render().ends_with("… (65584 more bytes)"));
     }
 }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tidemill_worker::{
     EnvironmentOptions, PythonEnvironment, PythonStatus, SandboxProfile, Worker, WorkerCommand, WorkerEvents,
     extension_path, worker_environment,
@@ -11,6 +13,10 @@ use tidemill_worker::{
 use tracing::{info, warn};
 
 use crate::launcher::{LaunchError, Launcher, WorkerHandle};
+use crate::memory_limit::MemoryLimit;
+
+/// How often somebody looks for Python while there is none; clients are told to come back then.
+pub(crate) const PYTHON_LOOK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Starts workers with the interpreter of the virtual environment.
 pub(crate) struct PythonLauncher {
@@ -22,6 +28,9 @@ pub(crate) struct PythonLauncher {
     sandbox: SandboxProfile,
     /// What has become of it is the same for all workers, and said once.
     sandbox_reported: Once,
+    look_interval: Duration,
+    /// When Python was looked for last because there was none: all triggers that wait for it share one look.
+    looked: Mutex<Instant>,
 }
 
 impl PythonLauncher {
@@ -42,6 +51,17 @@ impl PythonLauncher {
             passed_variables,
             sandbox,
             sandbox_reported: Once::new(),
+            look_interval: PYTHON_LOOK_INTERVAL,
+            looked: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Looks for Python, unless somebody has just done so.
+    fn look_again(&self, environment: &PythonEnvironment) {
+        let mut looked = self.looked.lock();
+        if looked.elapsed() >= self.look_interval {
+            *looked = Instant::now();
+            environment.prepare();
         }
     }
 
@@ -72,6 +92,7 @@ impl Launcher for PythonLauncher {
     async fn launch(
         &self,
         label: &str,
+        memory_limit: MemoryLimit,
         events: Arc<dyn WorkerEvents>,
     ) -> Result<Arc<dyn WorkerHandle>, LaunchError> {
         let Some(environment) = &self.environment else {
@@ -91,7 +112,10 @@ impl Launcher for PythonLauncher {
             passed: self.passed_variables.clone(),
         });
         let mut command = WorkerCommand::new(python.python.clone(), extension, variables, label);
-        command.sandbox = self.sandbox.clone();
+        command.sandbox = SandboxProfile {
+            memory_limit_bytes: memory_limit.bytes_max,
+            ..self.sandbox.clone()
+        };
         match Worker::start(command, events).await {
             Ok(worker) => {
                 self.report_sandbox(&worker);
@@ -106,13 +130,52 @@ impl Launcher for PythonLauncher {
             return std::future::pending().await;
         };
         let mut changes = environment.changes();
-        // An environment that will never change again will never be there.
-        if changes
-            .wait_for(|status| matches!(status, PythonStatus::Ready(_)))
-            .await
-            .is_err()
-        {
-            std::future::pending::<()>().await;
+        loop {
+            let is_there = changes.wait_for(|status| matches!(status, PythonStatus::Ready(_)));
+            match tokio::time::timeout(self.look_interval, is_there).await {
+                Ok(Ok(_)) => return,
+                // An environment that will never change again will never be there.
+                Ok(Err(_)) => return std::future::pending().await,
+                Err(_) => self.look_again(environment),
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    use tidemill_worker::{PackageManager, PythonConfig};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn python_that_is_installed_later_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let virtual_env = dir.path().join("venv");
+        std::fs::create_dir_all(virtual_env.join("bin")).unwrap();
+        let python = virtual_env.join("bin/python");
+        symlink("/nowhere/python3", &python).unwrap();
+        let environment = PythonEnvironment::start(PythonConfig {
+            plugin_dir: dir.path().to_owned(),
+            virtual_env_location: Some(virtual_env),
+            package_manager: PackageManager::Disabled,
+        });
+        let mut launcher =
+            PythonLauncher::new(Some(environment.clone()), None, vec![], SandboxProfile::default());
+        launcher.look_interval = Duration::from_millis(20);
+        environment.ready().await.unwrap_err();
+        let waiting = tokio::spawn(async move { launcher.available().await });
+        let installed = Command::new("python3")
+            .args(["-c", "import sys; print(sys.executable)"])
+            .output();
+        let installed = String::from_utf8(installed.expect("python3 is on the path").stdout).unwrap();
+        std::fs::remove_file(&python).unwrap();
+        symlink(installed.trim(), &python).unwrap();
+        let noticed = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        noticed.expect("nobody has to say that it is there").unwrap();
+        environment.ready().await.unwrap();
     }
 }

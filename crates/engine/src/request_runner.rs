@@ -250,7 +250,7 @@ impl RequestRoute {
         if self.session.is_ready() {
             return Ok(());
         }
-        let time_limit = self.session.services.config.request_timeout;
+        let time_limit = self.session.run_timeout();
         let settled = self.session.wait_for(|state| *state != WorkerState::Starting);
         match tokio::time::timeout(time_limit, settled).await {
             Err(_) => Err(RequestError::TimedOut(time_limit)),

@@ -13,6 +13,7 @@ use tidemill_worker_proto::PluginForm;
 use tokio::sync::Semaphore;
 
 use crate::EngineConfig;
+use crate::clock::Clock;
 use crate::dead_letters::DeadLetters;
 use crate::global_cache::GlobalCache;
 use crate::launcher::Launcher;
@@ -27,6 +28,8 @@ pub(crate) struct Services {
     pub(crate) logs: Arc<PluginLogs>,
     pub(crate) dead_letters: Arc<DeadLetters>,
     pub(crate) launcher: Arc<dyn Launcher>,
+    /// By which schedules go.
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) files: PluginFiles,
     pub(crate) global_cache: Arc<GlobalCache>,
     /// How far data-write triggers that were stopped had read. The log may learn of it only later.

@@ -99,6 +99,11 @@ impl WorkerEvents for SessionEvents {
                 let database = database.unwrap_or_else(default_database);
                 let ingest = Arc::clone(&self.session.services.ingest);
                 let depth = self.session.depth_of(run);
+                if let Err(refusal) = self.session.check_output(blob.len() as u64) {
+                    let outcome = Err(refusal);
+                    let _ = worker.send(ToWorker::WriteDone { call, outcome }, Bytes::new());
+                    return;
+                }
                 tokio::spawn(async move {
                     let outcome = write_now(&ingest, database, blob, no_sync, depth).await;
                     // The worker may have ended meanwhile; the write stands.

@@ -235,6 +235,7 @@ impl TestRuns {
             arguments: arguments.map(|arguments| arguments.into_iter().collect()),
             concurrency: 1,
             cache_ttl_default_ms: Some(CACHE_TTL_DEFAULT.as_millis() as u64),
+            output_bytes_max: self.services.config.output_bytes_max,
         };
         let time_limit = self.services.config.request_timeout;
         let run = TestRun {

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::global_cache::GlobalCache;
 use crate::launcher::{LaunchError, WorkerHandle};
+use crate::memory_limit::MemoryLimit;
 use crate::pending_runs::RunEnd;
 use crate::plugin_calls::{PluginQuery, RunningQueries};
 use crate::plugin_logs::{LogText, level_name};
@@ -187,7 +188,12 @@ impl TestWorker {
             queries: Arc::default(),
             current: Mutex::new(Current::default()),
         });
-        let handle = launcher.launch("test", Arc::clone(&events) as _).await?;
+        let memory_limit = MemoryLimit {
+            bytes_max: events.services.config.worker_memory_bytes_max,
+        };
+        let handle = launcher
+            .launch("test", memory_limit, Arc::clone(&events) as _)
+            .await?;
         events.worker.get_or_init(|| Arc::downgrade(&handle));
         Ok(Self {
             handle,

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::request_runner::{RequestRoute, RequestRoutes};
+use crate::schedule_runner::ScheduleStart;
 use crate::services::Services;
 use crate::worker_session::Session;
 use crate::{schedule_runner, writes_runner};
@@ -20,7 +21,7 @@ pub(crate) enum RunnerExit {
     Stopped,
     /// There is nothing more to run, now or later.
     Ended,
-    /// A run failed and the trigger's error behaviour is `disable`.
+    /// A run failed and the trigger's error behaviour is `disable`, or its processes die again and again.
     Disable(String),
 }
 
@@ -46,6 +47,7 @@ impl RunningTrigger {
         routes: Arc<RequestRoutes>,
         key: TriggerKey,
         definition: Arc<TriggerDefinition>,
+        schedule_start: ScheduleStart,
         disable: mpsc::UnboundedSender<DisableRequest>,
     ) -> Self {
         let session = Session::new(services, key, Arc::clone(&definition));
@@ -59,7 +61,13 @@ impl RunningTrigger {
             }
             _ => None,
         };
-        let task = tokio::spawn(run(Arc::clone(&session), route, routes, stop.clone(), disable));
+        let parts = Parts {
+            session: Arc::clone(&session),
+            route,
+            routes,
+            schedule_start,
+        };
+        let task = tokio::spawn(run(parts, stop.clone(), disable));
         Self {
             definition,
             session,
@@ -93,28 +101,53 @@ impl RunningTrigger {
     }
 }
 
-async fn run(
+/// What the task of a trigger works with.
+struct Parts {
     session: Arc<Session>,
+    /// Of a request trigger.
     route: Option<Arc<RequestRoute>>,
     routes: Arc<RequestRoutes>,
-    stop: CancellationToken,
-    disable: mpsc::UnboundedSender<DisableRequest>,
-) {
+    schedule_start: ScheduleStart,
+}
+
+async fn run(parts: Parts, stop: CancellationToken, disable: mpsc::UnboundedSender<DisableRequest>) {
+    let Parts {
+        session,
+        route,
+        routes,
+        schedule_start,
+    } = parts;
     let end_worker = CancellationToken::new();
-    let supervisor = tokio::spawn(Arc::clone(&session).supervise(end_worker.clone()));
-    let exit = match (&session.definition.spec, route) {
+    // Cancelled also when there is no worker any more, and never will be.
+    let runner_stop = stop.child_token();
+    let supervisor = tokio::spawn({
+        let (session, end_worker) = (Arc::clone(&session), end_worker.clone());
+        let runner_stop = runner_stop.clone();
+        async move {
+            let given_up = session.supervise(end_worker).await;
+            if given_up.is_some() {
+                runner_stop.cancel();
+            }
+            given_up
+        }
+    });
+    let mut exit = match (&session.definition.spec, route) {
         (TriggerSpec::Request { path }, Some(route)) => {
-            route.serve(&routes, path, &stop).await;
+            route.serve(&routes, path, &runner_stop).await;
             RunnerExit::Stopped
         }
         (spec, _) => match spec.plugin_type() {
-            PluginType::Schedule => schedule_runner::run(&session, &stop).await,
-            _ => writes_runner::run(&session, &stop).await,
+            PluginType::Schedule => schedule_runner::run(&session, schedule_start, &runner_stop).await,
+            _ => writes_runner::run(&session, &runner_stop).await,
         },
     };
     end_worker.cancel();
-    if let Err(error) = supervisor.await {
-        tracing::error!(trigger = session.definition.trigger_name, %error, "the supervisor of a trigger has failed");
+    match supervisor.await {
+        Ok(Some(reason)) if !stop.is_cancelled() => exit = RunnerExit::Disable(reason),
+        Ok(_) => {}
+        Err(error) => {
+            tracing::error!(trigger = session.definition.trigger_name, %error, "the supervisor of a trigger has failed");
+        }
     }
     if let RunnerExit::Disable(reason) = exit {
         // The receiver is gone only when the engine is.

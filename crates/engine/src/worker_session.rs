@@ -11,29 +11,34 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidemill_ingest::{TriggerKey, TriggerProgress};
-use tidemill_triggers::{Backoff, PluginType, RetryPolicy, TriggerDefinition};
-use tidemill_worker_proto::{EntryPoint, Load, Outcome, RunId, ToWorker, Work};
+use tidemill_triggers::{Backoff, ByteSize, CatchUp, PluginType, RetryPolicy, TriggerDefinition};
+use tidemill_worker_proto::{
+    EntryPoint, Failure, FailureKind, Load, OUTPUT_BYTES_MAX, Outcome, RunId, ToWorker, Work,
+};
 use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::crash_loop::{CrashLoop, DEATHS_MAX};
 use crate::launcher::{LaunchError, WorkerHandle};
+use crate::memory_limit::MemoryLimit;
 use crate::pending_runs::{Completion, PendingRuns, RunEnd};
 use crate::plugin_files::{PluginFileError, ResolvedPlugin};
 use crate::plugin_logs::TriggerLog;
+use crate::python_launcher::PYTHON_LOOK_INTERVAL;
 use crate::server_log::ServerLog;
 use crate::services::Services;
 use crate::session_events::SessionEvents;
 
 /// How often deadlines are looked at while runs are in flight.
 const DEADLINE_TICK_MAX: Duration = Duration::from_secs(1);
-/// How often the memory of a process is looked at while no run is in flight.
+/// How often the memory of a process is looked at while no run is in flight and it does not grow.
 const MEMORY_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Growth from one look to the next that counts as such.
+const MEMORY_GROWTH_BYTES: u64 = 1 << 20;
 /// How often a stopping session looks whether its last runs have ended.
 const IDLE_TICK: Duration = Duration::from_millis(5);
 /// How long a worker that is being started may keep others waiting for their turn.
 const START_TURN_MAX: Duration = Duration::from_secs(5);
-/// When clients are told to come back while there is no Python.
-const PYTHON_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// What the worker of a trigger is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,8 +86,12 @@ pub(crate) struct Session {
 /// How one worker process came to its end.
 enum LifeEnd {
     Stopped,
+    /// There is no Python.
     Unavailable(String),
-    Lost(String),
+    /// There was no process.
+    NotStarted(String),
+    /// The process ended, or had to be ended.
+    Died(String),
 }
 
 impl Session {
@@ -116,10 +125,45 @@ impl Session {
 
     /// Runs that may be in flight.
     pub(crate) fn concurrency(&self) -> usize {
-        if self.definition.settings.run_async {
-            self.services.config.async_concurrency_max.max(1)
-        } else {
-            1
+        let settings = &self.definition.settings;
+        if !settings.run_async {
+            return 1;
+        }
+        let own = settings.async_concurrency_limit;
+        own.map_or(self.services.config.async_concurrency_max, |limit| {
+            limit.get().into()
+        })
+        .max(1)
+    }
+
+    /// Longest duration of a run.
+    pub(crate) fn run_timeout(&self) -> Duration {
+        let config = &self.services.config;
+        let default = match self.definition.spec.plugin_type() {
+            PluginType::Request => config.request_timeout,
+            PluginType::WalRows | PluginType::Schedule => config.run_timeout,
+        };
+        self.definition.settings.run_timeout.unwrap_or(default)
+    }
+
+    /// Bytes that one run may give back.
+    pub(crate) fn output_bytes_max(&self) -> u64 {
+        let own = self.definition.settings.output_limit;
+        let bytes_max = own.map_or(self.services.config.output_bytes_max, |limit| limit.0);
+        bytes_max.min(OUTPUT_BYTES_MAX)
+    }
+
+    /// What becomes of missed instants.
+    pub(crate) fn catch_up(&self) -> CatchUp {
+        let own = self.definition.settings.catch_up;
+        own.unwrap_or(self.services.config.catch_up)
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        let own = self.definition.settings.memory_limit;
+        let bytes_max = own.map(|limit| limit.0);
+        MemoryLimit {
+            bytes_max: bytes_max.or(self.services.config.worker_memory_bytes_max),
         }
     }
 
@@ -209,7 +253,37 @@ impl Session {
             slot.pending.remove(run)
         };
         let Some(completion) = completion else { return };
-        self.complete(completion, RunEnd::new(outcome, blob));
+        let end = match self.excess_output(&outcome, &blob) {
+            Some(message) => RunEnd::Failed(Failure {
+                kind: FailureKind::BadReturn,
+                message,
+                traceback: None,
+            }),
+            None => RunEnd::new(outcome, blob),
+        };
+        self.complete(completion, end);
+    }
+
+    /// What a run gives back too much. Its worker sees to that; but a plugin may do what it likes with its worker.
+    fn excess_output(&self, outcome: &Outcome, blob: &Bytes) -> Option<String> {
+        let Outcome::Returned { state, .. } = outcome else {
+            return None;
+        };
+        let state_bytes = state.iter().filter_map(|change| change.value_bytes);
+        let output_bytes = (blob.len() as u64).saturating_sub(state_bytes.fold(0, u64::saturating_add));
+        self.check_output(output_bytes).err()
+    }
+
+    /// Refuses output that is too large.
+    pub(crate) fn check_output(&self, bytes: u64) -> Result<(), String> {
+        let bytes_max = self.output_bytes_max();
+        if bytes <= bytes_max {
+            return Ok(());
+        }
+        Err(format!(
+            "{bytes} bytes exceed the trigger's output limit of {}",
+            ByteSize(bytes_max)
+        ))
     }
 
     /// The worker is gone, and what it was doing with it.
@@ -243,17 +317,21 @@ impl Session {
         }
     }
 
-    /// Keeps a worker running until `stop`; then ends it within the grace period.
-    pub(crate) async fn supervise(self: Arc<Self>, stop: CancellationToken) {
+    /// Keeps a worker running until `stop`; then ends it within the grace period. Returns why there should be no further
+    /// one, if its processes die again and again.
+    pub(crate) async fn supervise(self: Arc<Self>, stop: CancellationToken) -> Option<String> {
         let policy = RetryPolicy {
             attempts_max: None,
             ..self.services.config.retry
         };
         let seed = (u64::from(self.key.database.0) << 32) | u64::from(self.key.trigger_id);
         let mut backoff = Backoff::new(policy, seed);
+        let mut crash_loop = CrashLoop::default();
+        let mut given_up = None;
         let mut reported = String::new();
         while !stop.is_cancelled() {
             self.state.send_replace(WorkerState::Starting);
+            let began = Instant::now();
             let end = self.live(&stop).await;
             let has_succeeded = {
                 let mut slot = self.slot.lock();
@@ -263,10 +341,11 @@ impl Session {
             if has_succeeded {
                 backoff.succeeded();
             }
-            let (reason, without_python) = match end {
+            let (reason, without_python, is_over) = match end {
                 LifeEnd::Stopped => break,
-                LifeEnd::Unavailable(reason) => (reason, true),
-                LifeEnd::Lost(reason) => (reason, false),
+                LifeEnd::Unavailable(reason) => (reason, true, false),
+                LifeEnd::NotStarted(reason) => (reason, false, false),
+                LifeEnd::Died(reason) => (reason, false, crash_loop.died(has_succeeded, began.elapsed())),
             };
             // An unchanged reason would fill the log of a trigger that waits for its plugin or for Python.
             if reason != reported || has_succeeded {
@@ -279,8 +358,15 @@ impl Session {
                 );
                 reported.clone_from(&reason);
             }
+            if is_over {
+                given_up = Some(format!(
+                    "{DEATHS_MAX} processes of the plugin have ended one after the other without a successful run, the \
+                     last one because {reason}"
+                ));
+                break;
+            }
             let delay = if without_python {
-                PYTHON_RETRY_AFTER
+                PYTHON_LOOK_INTERVAL
             } else {
                 backoff.failed().unwrap_or(policy.delay_max)
             };
@@ -298,7 +384,17 @@ impl Session {
                 () = self.services.launcher.available(), if without_python => {}
             }
         }
+        if let Some(reason) = &given_up {
+            let reason = format!("the trigger is disabled: {reason}");
+            tracing::warn!(
+                trigger = self.definition.trigger_name,
+                database = self.definition.database_name,
+                "{reason}"
+            );
+            self.log.error(reason);
+        }
         self.state.send_replace(WorkerState::Stopped);
+        given_up
     }
 
     /// Finds the plugin. Code from a repository stays the one that the trigger was started with (engine.md 6.1).
@@ -325,7 +421,7 @@ impl Session {
         };
         let plugin = match resolved {
             Ok(plugin) => plugin,
-            Err(error) => return LifeEnd::Lost(format!("Plugin error: {error}")),
+            Err(error) => return LifeEnd::NotStarted(format!("Plugin error: {error}")),
         };
         let label = format!(
             "{}/{}",
@@ -335,7 +431,12 @@ impl Session {
         let launch = async {
             let turn = self.wait_for_turn().await;
             let launcher = &self.services.launcher;
-            (turn, launcher.launch(&label, Arc::clone(&events) as _).await)
+            (
+                turn,
+                launcher
+                    .launch(&label, self.memory_limit(), Arc::clone(&events) as _)
+                    .await,
+            )
         };
         let (turn, launched) = tokio::select! {
             () = stop.cancelled() => return LifeEnd::Stopped,
@@ -345,7 +446,7 @@ impl Session {
             Ok(worker) => worker,
             Err(error @ LaunchError::PythonUnavailable(_)) => return LifeEnd::Unavailable(error.to_string()),
             Err(LaunchError::Failed(reason)) => {
-                return LifeEnd::Lost(format!("could not start a worker process: {reason}"));
+                return LifeEnd::NotStarted(format!("could not start a worker process: {reason}"));
             }
         };
         // From here on the process is ended by this function, whichever way it goes.
@@ -363,37 +464,36 @@ impl Session {
                 self.end_worker(worker.as_ref(), grace).await;
                 LifeEnd::Stopped
             }
-            reason = worker.wait() => LifeEnd::Lost(format!("the plugin's process {reason}")),
+            reason = worker.wait() => LifeEnd::Died(format!("the plugin's process {reason}")),
             reason = until_killed => {
                 self.slot.lock().ended_because = Some(reason.clone());
                 worker.kill().await;
-                LifeEnd::Lost(reason)
+                LifeEnd::Died(reason)
             }
         };
         self.lose_worker("was stopped");
         end
     }
 
-    /// Looks at the memory of a process now and then, for what it does beside its runs. Returns when it must be killed.
+    /// Looks at the memory of a process while its plugin is loaded, and now and then for what it does beside its runs.
+    /// Returns when it must be killed.
     async fn watch_memory(&self, worker: &dyn WorkerHandle) -> String {
+        let limit = self.memory_limit();
+        let mut resident_bytes = 0;
         loop {
-            tokio::time::sleep(MEMORY_CHECK_INTERVAL).await;
-            if let Some(reason) = self.excess_memory(worker) {
-                return reason;
-            }
+            let look = match limit.look(worker) {
+                Ok(look) => look,
+                Err(reason) => return reason,
+            };
+            let grows = look.resident_bytes > resident_bytes + MEMORY_GROWTH_BYTES;
+            resident_bytes = look.resident_bytes;
+            let interval = if grows {
+                look.again_in
+            } else {
+                MEMORY_CHECK_INTERVAL
+            };
+            tokio::time::sleep(interval).await;
         }
-    }
-
-    /// Why the process must be killed, if it has more memory than it may.
-    fn excess_memory(&self, worker: &dyn WorkerHandle) -> Option<String> {
-        let bytes_max = self.services.config.worker_memory_bytes_max?;
-        let exceeds = worker.resident_bytes()? > bytes_max;
-        exceeds.then(|| {
-            format!(
-                "the plugin's process exceeded its memory limit of {} MiB",
-                bytes_max >> 20
-            )
-        })
     }
 
     /// Waits until there is a place for a worker that starts. It is given back when the answer is dropped, and at the
@@ -451,10 +551,9 @@ impl Session {
         }
         drop(turn);
         self.state.send_replace(WorkerState::Ready);
-        let run_timeout = match self.definition.spec.plugin_type() {
-            PluginType::Request => self.services.config.request_timeout,
-            PluginType::WalRows | PluginType::Schedule => self.services.config.run_timeout,
-        };
+        let run_timeout = self.run_timeout();
+        let memory_limit = self.memory_limit();
+        let mut memory_tick = Duration::ZERO;
         let reason = format!(
             "the run exceeded its time limit of {}",
             humantime::format_duration(run_timeout)
@@ -471,7 +570,7 @@ impl Session {
                     self.run_submitted.notified().await;
                 }
             }
-            tokio::time::sleep(tick).await;
+            tokio::time::sleep(tick.min(memory_tick)).await;
             let overdue = self
                 .slot
                 .lock()
@@ -480,8 +579,9 @@ impl Session {
             if overdue.kill {
                 return reason;
             }
-            if let Some(excess) = self.excess_memory(worker) {
-                return excess;
+            match memory_limit.look(worker) {
+                Ok(look) => memory_tick = look.again_in,
+                Err(reason) => return reason,
             }
             for run in overdue.cancel {
                 let _ = worker.send(
@@ -510,6 +610,7 @@ impl Session {
                 .map(|arguments| arguments.into_iter().collect()),
             concurrency: u32::try_from(self.concurrency()).unwrap_or(u32::MAX),
             cache_ttl_default_ms: None,
+            output_bytes_max: self.output_bytes_max(),
         }
     }
 }

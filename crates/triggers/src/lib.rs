@@ -9,7 +9,8 @@
 //!
 //! Invariants:
 //! - A [`TriggerSpec`] that exists is valid: it can be rendered, and parsing the rendering gives the same value.
-//! - A [`Schedule`] never returns an instant that is not after the `now` it was given: a stall never becomes a burst.
+//! - A [`Scheduler`] runs no instant before its time and, unless told to catch up on all, never two in one go: a stall
+//!   does not become a burst.
 //! - A [`Cursor`] only moves forward, and only over runs that have finished; it starts no run over what is finished.
 
 mod arguments;
@@ -21,6 +22,7 @@ mod definition;
 mod methods;
 mod position;
 mod schedule;
+mod scheduler;
 mod settings;
 mod spec;
 mod start_at;
@@ -33,7 +35,10 @@ pub use cursor::{Cursor, RunTicket};
 pub use definition::TriggerDefinition;
 pub use methods::{Methods, UnknownMethod};
 pub use position::{LogRange, Position};
-pub use schedule::{Next, Schedule};
-pub use settings::{CatchUp, ErrorBehavior, TriggerSettings, UnknownCatchUp, UnknownErrorBehavior};
+pub use schedule::Schedule;
+pub use scheduler::{CATCH_UP_MAX, Scheduler, Step};
+pub use settings::{
+    CatchUp, ErrorBehavior, OUTPUT_LIMIT_MAX, TriggerSettings, UnknownCatchUp, UnknownErrorBehavior,
+};
 pub use spec::{PluginType, SpecError, TriggerSpec};
 pub use start_at::{StartAt, StartAtError};

@@ -1,14 +1,13 @@
-//! The instants of a schedule. Instants that have passed are skipped and counted, never made up for in a burst
-//! (engine.md 0.15, 1.3, 5.4).
+//! The instants of a schedule (engine.md 1.3, 1.4). Which of them are run, a [`Scheduler`](crate::Scheduler) decides.
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{CronSchedule, TriggerSpec};
 
-/// How many missed instants of a cron expression are counted one by one; beyond it the count is a lower bound.
-const SKIPPED_COUNT_MAX: u64 = 100_000;
+/// How many instants of a cron expression are counted one by one; beyond it a count is a lower bound.
+const COUNT_MAX: u64 = 10_000;
 
 /// The instants at which a scheduled trigger runs.
 #[derive(Clone, Debug)]
@@ -20,15 +19,6 @@ pub struct Schedule {
 enum Rule {
     Interval { interval_ns: i64 },
     Cron(CronSchedule),
-}
-
-/// The next instant of a schedule.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Next {
-    /// The instant; later than the `now` that was asked with.
-    pub at: DateTime<Utc>,
-    /// How many instants lie between the last one and this one and have passed.
-    pub skipped: u64,
 }
 
 impl Schedule {
@@ -50,60 +40,90 @@ impl Schedule {
         }
     }
 
-    /// The first instant after `now`: for an interval the next multiple of it since the Unix epoch. `None` if there
+    /// The first instant after `moment`: for an interval the next multiple of it since the Unix epoch. `None` if there
     /// is no further instant.
-    pub fn first_after(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub fn first_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.rule {
-            Rule::Cron(cron) => cron.after(now),
+            Rule::Cron(cron) => cron.after(moment),
             Rule::Interval { interval_ns } => {
-                let now_ns = now.timestamp_nanos_opt()?;
-                let into_interval_ns = now_ns.rem_euclid(*interval_ns);
-                let next_ns = now_ns.checked_add(interval_ns - into_interval_ns)?;
+                let moment_ns = moment.timestamp_nanos_opt()?;
+                let into_interval_ns = moment_ns.rem_euclid(*interval_ns);
+                let next_ns = moment_ns.checked_add(interval_ns - into_interval_ns)?;
                 Some(DateTime::from_timestamp_nanos(next_ns))
             }
         }
     }
 
-    /// The last instant that is not after `now`. `None` if there is none.
-    pub fn last_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    /// The last instant that is not after `moment`. `None` if there is none.
+    pub fn last_until(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.rule {
-            Rule::Cron(cron) => cron.at_or_before(now),
+            Rule::Cron(cron) => cron.at_or_before(moment),
             Rule::Interval { interval_ns } => {
-                let now_ns = now.timestamp_nanos_opt()?;
-                now_ns
-                    .checked_sub(now_ns.rem_euclid(*interval_ns))
+                let moment_ns = moment.timestamp_nanos_opt()?;
+                moment_ns
+                    .checked_sub(moment_ns.rem_euclid(*interval_ns))
                     .map(DateTime::from_timestamp_nanos)
             }
         }
     }
 
-    /// The instant that follows `scheduled` and is after `now`, with the number of instants in between that have
-    /// passed. `None` if there is no further instant.
-    pub fn next_after(&self, scheduled: DateTime<Utc>, now: DateTime<Utc>) -> Option<Next> {
+    /// How many instants are after `after` and not after `until`. Of a cron expression ten thousand are counted; then it
+    /// is a lower bound.
+    pub fn count(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> u64 {
+        if until <= after {
+            return 0;
+        }
         match &self.rule {
-            Rule::Interval { interval_ns } => {
-                let scheduled_ns = scheduled.timestamp_nanos_opt()?;
-                let late_ns = now.timestamp_nanos_opt()?.checked_sub(scheduled_ns)?.max(0);
-                let skipped = late_ns / interval_ns;
-                let ahead_ns = interval_ns.checked_mul(skipped.checked_add(1)?)?;
-                let at = DateTime::from_timestamp_nanos(scheduled_ns.checked_add(ahead_ns)?);
-                Some(Next {
-                    at,
-                    skipped: skipped as u64,
-                })
-            }
             Rule::Cron(cron) => {
-                let mut at = cron.after(scheduled)?;
-                let mut skipped = 0;
-                while at <= now {
-                    skipped += 1;
-                    at = if skipped < SKIPPED_COUNT_MAX {
-                        cron.after(at)?
-                    } else {
-                        cron.after(now)?
-                    };
+                let mut count = 0;
+                let mut last = after;
+                while count < COUNT_MAX
+                    && let Some(next) = cron.after(last)
+                    && next <= until
+                {
+                    count += 1;
+                    last = next;
                 }
-                Some(Next { at, skipped })
+                count
+            }
+            Rule::Interval { interval_ns } => {
+                let number = |moment: DateTime<Utc>| {
+                    let moment_ns = moment.timestamp_nanos_opt();
+                    moment_ns.map_or(0, |moment_ns| moment_ns.div_euclid(*interval_ns))
+                };
+                u64::try_from(number(until) - number(after)).unwrap_or(0)
+            }
+        }
+    }
+
+    /// The moment after which only the last `count` instants until `until` are left; `None` if there is nothing
+    /// to leave out after `after`.
+    pub(crate) fn moment_before_last(
+        &self,
+        count: u32,
+        after: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        match &self.rule {
+            Rule::Cron(cron) => {
+                // There is at most one a second: nothing is to be counted where so many do not fit.
+                if until - after <= TimeDelta::seconds(count.into()) {
+                    return None;
+                }
+                let mut moment = until;
+                for _ in 0..count {
+                    moment = cron.at_or_before(moment)? - TimeDelta::nanoseconds(1);
+                    if moment <= after {
+                        return None;
+                    }
+                }
+                Some(moment)
+            }
+            Rule::Interval { interval_ns } => {
+                let last = self.last_until(until)?;
+                let all_ns = interval_ns.checked_mul(count.into())?;
+                let moment = last - TimeDelta::nanoseconds(all_ns);
+                (moment > after).then_some(moment)
             }
         }
     }
@@ -111,8 +131,6 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn schedule(spec: &str) -> Schedule {
@@ -139,13 +157,9 @@ mod tests {
             assert_eq!(schedule(spec).first_after(at(now)), Some(at(first)), "{spec}");
             assert_eq!(schedule(spec).last_until(at(first)), Some(at(first)), "{spec}");
             let before = schedule(spec)
-                .last_until(at(first) - chrono::TimeDelta::nanoseconds(1))
+                .last_until(at(first) - TimeDelta::nanoseconds(1))
                 .unwrap();
-            assert_eq!(
-                schedule(spec).next_after(before, before).map(|next| next.at),
-                Some(at(first)),
-                "{spec}"
-            );
+            assert_eq!(schedule(spec).first_after(before), Some(at(first)), "{spec}");
         }
         for spec in ["table:x", "all_tables", "request:x"] {
             assert!(Schedule::new(&TriggerSpec::parse(spec).unwrap()).is_none());
@@ -153,53 +167,35 @@ mod tests {
     }
 
     #[test]
-    fn missed_instants_are_skipped_and_counted() {
+    fn instants_are_counted() {
         for spec in ["every:1s", "cron:* * * * * *"] {
             let schedule = schedule(spec);
-            let scheduled = at("2026-01-01T00:00:05Z");
-            let next = |now: &str| schedule.next_after(scheduled, at(now)).unwrap();
-            assert_eq!(
-                next("2026-01-01T00:00:05.2Z"),
-                Next {
-                    at: at("2026-01-01T00:00:06Z"),
-                    skipped: 0
-                }
-            );
-            assert_eq!(
-                next("2026-01-01T00:00:08.5Z"),
-                Next {
-                    at: at("2026-01-01T00:00:09Z"),
-                    skipped: 3
-                }
-            );
-            assert_eq!(next("2026-01-01T01:00:05.5Z").skipped, 3600);
-            // A clock that was set back does not repeat an instant.
-            assert_eq!(
-                next("2025-12-31T00:00:00Z"),
-                Next {
-                    at: at("2026-01-01T00:00:06Z"),
-                    skipped: 0
-                }
-            );
+            let after = at("2026-01-01T00:00:05Z");
+            let count = |until| schedule.count(after, at(until));
+            assert_eq!(count("2026-01-01T00:00:05.9Z"), 0, "{spec}");
+            assert_eq!(count("2026-01-01T00:00:06Z"), 1, "{spec}");
+            assert_eq!(count("2026-01-01T00:00:08.5Z"), 3, "{spec}");
+            assert_eq!(count("2026-01-01T01:00:05.5Z"), 3600, "{spec}");
+            assert_eq!(count("2025-12-31T00:00:00Z"), 0, "{spec}");
         }
-        assert_eq!(
-            schedule("cron:0 0 0 1 1 * 2026")
-                .next_after(at("2026-01-01T00:00:00Z"), at("2026-01-01T00:00:01Z")),
-            None
-        );
+        let end = at("2036-01-01T00:00:00Z");
+        let start = at("2026-01-01T00:00:00Z");
+        assert_eq!(schedule("cron:* * * * * *").count(start, end), COUNT_MAX);
+        assert_eq!(schedule("cron:0 0 0 1 1 * 2026").count(start, end), 0);
     }
 
-    proptest! {
-        #[test]
-        fn next_is_after_now_and_on_the_grid(interval_ms in 1_i64..10_000_000, scheduled_ms in 0_i64..4_000_000_000_000, late_ms in 0_i64..1_000_000_000) {
-            let schedule = Schedule::every(Duration::from_millis(interval_ms as u64));
-            let scheduled = schedule.first_after(DateTime::from_timestamp_millis(scheduled_ms).unwrap()).unwrap();
-            let now = scheduled + chrono::TimeDelta::milliseconds(late_ms);
-            let next = schedule.next_after(scheduled, now).unwrap();
-            prop_assert!(next.at > now);
-            prop_assert!((next.at - now).num_milliseconds() <= interval_ms);
-            prop_assert_eq!(next.at.timestamp_millis() % interval_ms, 0);
-            prop_assert_eq!((next.at - scheduled).num_milliseconds(), interval_ms * (next.skipped as i64 + 1));
+    #[test]
+    fn the_last_of_many_instants_are_found() {
+        let (after, until) = (at("2026-01-01T00:00:00.5Z"), at("2026-01-03T00:00:30Z"));
+        for spec in ["every:1m", "cron:* * * * *", "every:1h", "cron:0 * * * *"] {
+            let schedule = schedule(spec);
+            for count in [1, 20, 47] {
+                let moment = schedule.moment_before_last(count, after, until).unwrap();
+                assert_eq!(schedule.count(moment, until), u64::from(count), "{spec}");
+                assert!(moment > after);
+            }
+            let all = u32::try_from(schedule.count(after, until)).unwrap();
+            assert_eq!(schedule.moment_before_last(all + 1, after, until), None, "{spec}");
         }
     }
 }

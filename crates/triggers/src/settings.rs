@@ -138,12 +138,25 @@ pub struct TriggerSettings {
     /// HTTP methods that a request trigger answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub methods: Option<Methods>,
-    /// Bytes that a run may give back: its answer and the lines that it writes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Bytes that a run may give back: its answer and the lines that it writes; at most [`OUTPUT_LIMIT_MAX`].
+    #[serde(deserialize_with = "output_limit", skip_serializing_if = "Option::is_none")]
     pub output_limit: Option<ByteSize>,
     /// Bytes of the plugin's log that are kept across restarts, on average a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_limit: Option<ByteSize>,
+}
+
+/// The largest output limit: the server holds what a run gives back in its own memory.
+pub const OUTPUT_LIMIT_MAX: ByteSize = ByteSize(256 << 20);
+
+fn output_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ByteSize>, D::Error> {
+    let limit = Option::<ByteSize>::deserialize(deserializer)?;
+    match limit {
+        Some(limit) if limit > OUTPUT_LIMIT_MAX => Err(serde::de::Error::custom(format!(
+            "an output limit of {limit} is more than the {OUTPUT_LIMIT_MAX} that there may be"
+        ))),
+        limit => Ok(limit),
+    }
 }
 
 /// A duration as text, such as `1m 30s`.
@@ -220,6 +233,7 @@ mod tests {
         for refused in [
             r#"{"run_timeout":"0s"}"#,
             r#"{"run_timeout":"soon"}"#,
+            r#"{"output_limit":"257MB"}"#,
             r#"{"workers":0}"#,
             r#"{"max_attempts":0}"#,
             r#"{"catch_up":"some"}"#,

@@ -91,6 +91,7 @@ impl Loaded {
             arguments: None,
             concurrency: 1,
             cache_ttl_default_ms: None,
+            output_bytes_max: 1 << 20,
         };
         worker
             .send(ToWorker::Load(Box::new(load)), Bytes::new())

@@ -7,6 +7,12 @@ use crate::{FromWorker, ToWorker};
 
 const LENGTH_BYTES: usize = 4;
 
+/// Most bytes that one run may give back: the lines that it writes and its answer. Each run's own limit is in
+/// [`Load`](crate::Load).
+pub const OUTPUT_BYTES_MAX: u64 = 256 << 20;
+/// What a frame may have beside them: headers of an answer, values of the state.
+const OTHER_BYTES_MAX: usize = 32 << 20;
+
 /// What can be the head of a frame: the messages of one direction.
 pub trait Message: Serialize + DeserializeOwned {
     /// Largest frame of this direction, in bytes.
@@ -20,7 +26,7 @@ impl Message for ToWorker {
 impl Message for FromWorker {
     // The server holds a frame in its own memory until it is whole: what plugins can make it hold has to be less than
     // what it may send to them.
-    const FRAME_BYTES_MAX: usize = 256 << 20;
+    const FRAME_BYTES_MAX: usize = OUTPUT_BYTES_MAX as usize + OTHER_BYTES_MAX;
 }
 
 /// Why bytes could not be written or read as a frame. The connection is of no further use after one of these.

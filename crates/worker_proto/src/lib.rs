@@ -22,12 +22,12 @@
 mod frame;
 mod message;
 
-pub use frame::{Frame, FrameDecoder, Message, ProtocolError, encode_frame};
+pub use frame::{Frame, FrameDecoder, Message, OUTPUT_BYTES_MAX, ProtocolError, encode_frame};
 pub use message::{
     CacheOperation, CacheReply, CallId, DatabaseWrites, EntryPoint, Failure, FailureKind, FromWorker, Load,
     LogLevel, Outcome, ParamValue, PluginForm, RequestHead, ResponseHead, RunId, StateChange, StateOperation,
-    StateReply, TableWrites, ToWorker, Work,
+    StateReply, TableWrites, ToWorker, Work, bounded_log_text,
 };
 
 /// Version of the messages; raised with every change of [`ToWorker`] or [`FromWorker`].
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;

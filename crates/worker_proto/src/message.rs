@@ -90,6 +90,9 @@ pub struct Load {
     pub concurrency: u32,
     /// Time to live of trigger-cache entries put without one, in milliseconds (test caches); `None` is for ever.
     pub cache_ttl_default_ms: Option<u64>,
+    /// Bytes that one run may give back: the lines that it collects and its answer, and for itself each write that is
+    /// committed at once. At most [`OUTPUT_BYTES_MAX`](crate::OUTPUT_BYTES_MAX).
+    pub output_bytes_max: u64,
 }
 
 /// Forms of a plugin on disk.
@@ -293,6 +296,22 @@ pub enum FailureKind {
     BadReturn,
 }
 
+/// Longest text of a line of a plugin's log, in bytes.
+const LOG_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Room for what says that a text was cut.
+const CUT_NOTE_BYTES_MAX: usize = 48;
+
+/// A text as it may stand in a log: one that is too long is cut and says so. What has been cut stays as it is.
+pub fn bounded_log_text(mut text: String) -> String {
+    if text.len() <= LOG_TEXT_BYTES_MAX {
+        return text;
+    }
+    let bytes = text.len();
+    text.truncate(text.floor_char_boundary(LOG_TEXT_BYTES_MAX - CUT_NOTE_BYTES_MAX));
+    // In a text of its own: the old one keeps the room that it once needed.
+    format!("{text}… ({} more bytes)", bytes - text.len())
+}
+
 /// Levels of a plugin's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LogLevel {
@@ -395,4 +414,22 @@ pub enum ParamValue {
     Bytes(Vec<u8>),
     /// `datetime`, nanoseconds since the epoch
     TimestampNs(i64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_log_text_is_cut_once() {
+        let short = "ö".repeat(LOG_TEXT_BYTES_MAX / 2);
+        assert_eq!(bounded_log_text(short.clone()), short);
+        let cut = bounded_log_text("ö".repeat(LOG_TEXT_BYTES_MAX));
+        assert!(
+            cut.len() <= LOG_TEXT_BYTES_MAX && cut.ends_with("ö… (65584 more bytes)"),
+            "{}",
+            &cut[65_400..]
+        );
+        assert_eq!(bounded_log_text(cut.clone()), cut);
+    }
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple};
-use tidemill_worker_proto::{FromWorker, LogLevel, RunId};
+use tidemill_worker_proto::{FromWorker, LogLevel, RunId, bounded_log_text};
 
 use crate::cache::Cache;
 use crate::calls::Answer;
@@ -67,19 +67,35 @@ impl PluginApi {
             text.push_str(&argument.str()?.to_string_lossy());
         }
         let run = self.run_number();
+        let text = bounded_log_text(text);
         self.worker.post(py, &FromWorker::Log { run, level, text })
     }
 
     fn collect(&self, py: Python<'_>, database: Option<&str>, argument: &Bound<'_, PyAny>) -> PyResult<()> {
         let lines = line_protocol(argument)?;
-        match self.run.open() {
-            // The run may end on its own thread between the two looks at it.
-            Some(run) if run.collect(database, &lines) => Ok(()),
-            _ => self.commit(py, database, &lines, false),
+        // The run may end on its own thread between the two looks at it.
+        let collected = self
+            .run
+            .open()
+            .and_then(|run| run.collect(database, &lines, self.plugin.load.output_bytes_max));
+        match collected {
+            Some(true) => Ok(()),
+            Some(false) => Err(self.output_too_large("run")),
+            None => self.commit(py, database, &lines, false),
         }
     }
 
+    fn output_too_large(&self, what: &str) -> PyErr {
+        let bytes_max = self.plugin.load.output_bytes_max;
+        PyValueError::new_err(format!(
+            "the {what} exceeds the trigger's output limit of {bytes_max} bytes"
+        ))
+    }
+
     fn commit(&self, py: Python<'_>, database: Option<&str>, lines: &[u8], no_sync: bool) -> PyResult<()> {
+        if lines.len() as u64 > self.plugin.load.output_bytes_max {
+            return Err(self.output_too_large("write"));
+        }
         let run = self.run_number();
         let answer = self.worker.ask(py, lines, |call| FromWorker::Write {
             call,

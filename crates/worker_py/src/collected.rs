@@ -12,6 +12,7 @@ use tidemill_worker_proto::{DatabaseWrites, StateChange};
 pub(crate) struct Collected {
     databases: Vec<(Option<String>, Vec<u8>)>,
     state: BTreeMap<String, Change>,
+    bytes: u64,
 }
 
 /// What a run has made of a key of the state.
@@ -33,11 +34,17 @@ impl Change {
 }
 
 impl Collected {
-    /// Adds lines for a database; `None` is the trigger's.
-    pub(crate) fn add(&mut self, database: Option<&str>, lines: &[u8]) {
+    /// Adds lines for a database; `None` is the trigger's. Returns whether there was room for them.
+    pub(crate) fn add(&mut self, database: Option<&str>, lines: &[u8], bytes_max: u64) -> bool {
         if lines.is_empty() {
-            return;
+            return true;
         }
+        // With a line end where the last lines had none.
+        let bytes = self.bytes + lines.len() as u64 + 1;
+        if bytes > bytes_max {
+            return false;
+        }
+        self.bytes = bytes;
         let at = self
             .databases
             .iter()
@@ -51,6 +58,7 @@ impl Collected {
             body.push(b'\n');
         }
         body.extend_from_slice(lines);
+        true
     }
 
     /// What the run has made of a key of the state, if anything.

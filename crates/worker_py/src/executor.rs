@@ -106,6 +106,8 @@ fn execute_run(py: Python<'_>, worker: &Arc<Worker>, job: RunJob) {
         (Err(error), None) => Err(literal(FailureKind::Load, error.to_string())),
         (Ok(response), _) => Ok(response),
     };
+    let output_bytes_max = plugin.map_or(u64::MAX, |plugin| plugin.load.output_bytes_max);
+    let result = result.and_then(|response| within_limit(response, &collected, output_bytes_max));
     finish(worker, job.run, result, &collected);
 }
 
@@ -238,6 +240,27 @@ fn awaited<'py>(worker: &Worker, returned: Bound<'py, PyAny>) -> PyResult<Bound<
         return Ok(returned);
     }
     worker.python.wait_for(returned)
+}
+
+/// Refuses what the server would.
+fn within_limit(
+    response: Option<Response>,
+    collected: &Collected,
+    bytes_max: u64,
+) -> Result<Option<Response>, Failure> {
+    let body_bytes = response
+        .as_ref()
+        .map_or(0, |response| response.body.bytes().len());
+    let lines_bytes: usize = collected.bodies().map(<[u8]>::len).sum();
+    let bytes = (body_bytes + lines_bytes) as u64;
+    if bytes > bytes_max {
+        let text = format!(
+            "the run exceeds the trigger's output limit of {bytes_max} bytes: its answer has {body_bytes}, the lines that \
+             it writes have {lines_bytes}"
+        );
+        return Err(literal(FailureKind::BadReturn, text));
+    }
+    Ok(response)
 }
 
 /// Sends the end of a run: what it collected if it returned, and the body of its answer.

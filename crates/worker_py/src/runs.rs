@@ -34,15 +34,11 @@ pub(crate) struct ActiveRun {
 }
 
 impl ActiveRun {
-    /// Adds lines to what is committed with the run; false if the run has ended.
-    pub(crate) fn collect(&self, database: Option<&str>, lines: &[u8]) -> bool {
-        match &mut *self.collected.lock() {
-            Some(collected) => {
-                collected.add(database, lines);
-                true
-            }
-            None => false,
-        }
+    /// Adds lines to what is committed with the run, and says whether there was room; `None` if the run has ended.
+    pub(crate) fn collect(&self, database: Option<&str>, lines: &[u8], bytes_max: u64) -> Option<bool> {
+        let mut collected = self.collected.lock();
+        let collected = collected.as_mut()?;
+        Some(collected.add(database, lines, bytes_max))
     }
 
     /// What this run has made of a key of the state, if anything.

@@ -15,6 +15,7 @@ use tidemill_worker_proto::{
 use tokio::sync::{mpsc, watch};
 
 use crate::launcher::{LaunchError, Launcher, WorkerHandle};
+use crate::memory_limit::MemoryLimit;
 
 /// A call of the plugin's function.
 #[derive(Debug, Clone)]
@@ -146,6 +147,7 @@ impl Launcher for SharedLauncher {
     async fn launch(
         &self,
         _label: &str,
+        _memory_limit: MemoryLimit,
         events: Arc<dyn WorkerEvents>,
     ) -> Result<Arc<dyn WorkerHandle>, LaunchError> {
         if !self.0.available.load(Ordering::SeqCst) {

@@ -1,7 +1,9 @@
 //! The engine with a real catalog, log, store and query engine, and workers that are tasks.
 
+mod crash_loops;
 mod dead_letters;
 mod exactly_once;
+mod fake_clock;
 mod fake_python;
 mod lifecycle;
 mod request_triggers;
@@ -24,7 +26,10 @@ use tidemill_store::{Store, StoreConfig};
 use tidemill_triggers::RetryPolicy;
 use tidemill_wal::{FileMedium, Medium, WalConfig};
 
+use self::fake_clock::FakeClock;
 use self::fake_python::{FakePython, SharedLauncher};
+use crate::clock::{Clock, SystemClock};
+use crate::engine::Machine;
 use crate::{CreateTrigger, DeadLetters, Engine, EngineConfig, EngineTables, PluginLogs};
 
 /// A server without HTTP and without Python.
@@ -32,6 +37,7 @@ struct Server {
     engine: Arc<Engine>,
     ingest: Arc<Ingest>,
     query: Arc<QueryEngine>,
+    clock: Arc<dyn Clock>,
     objects: Arc<dyn ObjectStore>,
     dir: tempfile::TempDir,
 }
@@ -89,30 +95,46 @@ impl Server {
     }
 
     async fn start_with(python: &Arc<FakePython>, change: impl FnOnce(&mut EngineConfig)) -> Self {
-        Self::start_in(new_dir(), Arc::new(InMemory::new()), python, change).await
+        Self::start_in(
+            new_dir(),
+            Arc::new(InMemory::new()),
+            Arc::new(SystemClock),
+            python,
+            change,
+        )
+        .await
+    }
+
+    /// Starts a server by whose schedules go by another clock.
+    async fn start_at(clock: &Arc<FakeClock>, python: &Arc<FakePython>) -> Self {
+        let clock = Arc::clone(clock);
+        Self::start_in(new_dir(), Arc::new(InMemory::new()), clock, python, |_| {}).await
     }
 
     /// Starts a server on a medium of its own.
     async fn start_on(python: &Arc<FakePython>, medium: impl FnOnce(&Path) -> Box<dyn Medium>) -> Self {
         let dir = new_dir();
         let medium = medium(dir.path());
-        Self::start_in_on(dir, medium, Arc::new(InMemory::new()), python, |_| {}).await
+        let (objects, clock) = (Arc::new(InMemory::new()), Arc::new(SystemClock));
+        Self::start_in_on(dir, medium, objects, clock, python, |_| {}).await
     }
 
     async fn start_in(
         dir: tempfile::TempDir,
         objects: Arc<dyn ObjectStore>,
+        clock: Arc<dyn Clock>,
         python: &Arc<FakePython>,
         change: impl FnOnce(&mut EngineConfig),
     ) -> Self {
         let medium = Box::new(open_medium(dir.path()));
-        Self::start_in_on(dir, medium, objects, python, change).await
+        Self::start_in_on(dir, medium, objects, clock, python, change).await
     }
 
     async fn start_in_on(
         dir: tempfile::TempDir,
         medium: Box<dyn Medium>,
         objects: Arc<dyn ObjectStore>,
+        clock: Arc<dyn Clock>,
         python: &Arc<FakePython>,
         change: impl FnOnce(&mut EngineConfig),
     ) -> Self {
@@ -145,20 +167,18 @@ impl Server {
             QueryConfig::default(),
         ));
         let launcher = Arc::new(SharedLauncher(Arc::clone(python)));
-        let engine = Engine::start_with(
-            config,
-            Arc::clone(&ingest),
-            Arc::clone(&query),
-            logs,
-            dead_letters,
+        let machine = Machine {
             launcher,
-            None,
-        )
-        .await;
+            clock: Arc::clone(&clock),
+            packages: None,
+        };
+        let (to_ingest, to_query) = (Arc::clone(&ingest), Arc::clone(&query));
+        let engine = Engine::start_with(config, to_ingest, to_query, logs, dead_letters, machine).await;
         Self {
             engine,
             ingest,
             query,
+            clock,
             objects,
             dir,
         }
@@ -168,8 +188,10 @@ impl Server {
     async fn restart(self, python: &Arc<FakePython>) -> Self {
         self.engine.shutdown().await;
         self.ingest.shutdown().await;
-        let Self { dir, objects, .. } = self;
-        Self::start_in(dir, objects, python, |_| {}).await
+        let Self {
+            dir, objects, clock, ..
+        } = self;
+        Self::start_in(dir, objects, clock, python, |_| {}).await
     }
 
     /// Starts the server on what a crash would leave at this moment. What it was is stopped afterwards, on files of its own.
@@ -179,9 +201,10 @@ impl Server {
             ingest,
             dir,
             objects,
+            clock,
             ..
         } = self;
-        let server = Self::start_in(dir, objects, python, change).await;
+        let server = Self::start_in(dir, objects, clock, python, change).await;
         engine.shutdown().await;
         ingest.shutdown().await;
         server

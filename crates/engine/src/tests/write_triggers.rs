@@ -328,7 +328,7 @@ async fn a_process_with_too_much_memory_is_killed_and_the_trigger_goes_on() {
     server
         .expect_log(
             "db",
-            "error executing wal plugin: the plugin's process exceeded its memory limit of 5 MiB",
+            "error executing wal plugin: the plugin's process exceeded its memory limit of 5MiB",
         )
         .await;
     python.resident_bytes.store(0, Ordering::SeqCst);

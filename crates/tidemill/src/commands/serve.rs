@@ -16,11 +16,11 @@ use tidemill_catalog::Limits;
 use tidemill_engine::EngineConfig;
 use tidemill_plugin_repo::DEFAULT_URL;
 use tidemill_server::{ObjectStoreKind, ServerConfig};
-use tidemill_triggers::{PluginType, RetryPolicy};
+use tidemill_triggers::{ByteSize, CatchUp, PluginType, RetryPolicy};
 use tidemill_worker::{PackageManager, SandboxLevel, SandboxProfile};
 use tracing_subscriber::EnvFilter;
 
-use super::settings::{parse_address, parse_duration, parse_memory};
+use super::settings::{parse_address, parse_duration, parse_memory, parse_output_limit};
 use crate::{environment, failure::CommandError, print};
 
 const AFTER_HELP: &str = "\
@@ -156,6 +156,18 @@ pub(crate) struct ServeArgs {
     /// Triggers that rows may come through, one after another; then a loop is behind them and they are not processed any more
     #[arg(long, env = environment::MAX_TRIGGER_DEPTH, default_value = "16", value_parser = clap::value_parser!(u16).range(1..), value_name = "N", help_heading = "Processing engine")]
     max_trigger_depth: u16,
+
+    /// Memory that a plugin's process may have: bytes, or a part of the machine's memory [default: 50%]
+    #[arg(long, env = environment::MEMORY_LIMIT, value_parser = parse_memory, value_name = "SIZE", help_heading = "Processing engine")]
+    memory_limit: Option<usize>,
+
+    /// Largest output of a run, its answer and the lines that it writes; up to 256MB
+    #[arg(long, env = environment::OUTPUT_LIMIT, default_value = "256MB", value_parser = parse_output_limit, value_name = "SIZE", help_heading = "Processing engine")]
+    output_limit: ByteSize,
+
+    /// What becomes of instants of a schedule that were missed: none, latest, all
+    #[arg(long, env = environment::CATCH_UP, default_value = "none", value_name = "WHICH", help_heading = "Processing engine")]
+    catch_up: CatchUp,
 
     /// What plugins are kept from: off, standard (the data directory, other processes, administration), strict (the network too)
     #[arg(long, env = environment::PLUGIN_SANDBOX, default_value = "standard", value_name = "LEVEL", help_heading = "Processing engine")]
@@ -344,6 +356,9 @@ impl ServeArgs {
                     .map(PluginType::from)
                     .collect(),
                 async_concurrency_max: self.async_trigger_concurrency_limit.into(),
+                worker_memory_bytes_max: self.memory_limit.map(|bytes| bytes as u64),
+                output_bytes_max: self.output_limit.0,
+                catch_up: self.catch_up,
                 run_timeout: self.run_timeout.unwrap_or(engine.run_timeout),
                 request_timeout: self.run_timeout.unwrap_or(engine.request_timeout),
                 trigger_depth_max: self.max_trigger_depth,
@@ -461,6 +476,41 @@ mod tests {
         assert_eq!(timeouts(&[]), (Duration::from_mins(10), Duration::from_mins(1)));
         let given = Duration::from_mins(5);
         assert_eq!(timeouts(&["--run-timeout", "5m"]), (given, given));
+    }
+
+    #[test]
+    fn limits_of_plugins_are_sizes() {
+        let engine = |arguments: &[&str]| {
+            let config = parse(&[&["--node-id", "a"], arguments].concat());
+            config.map(|config| config.engine)
+        };
+        let default = engine(&[]).unwrap();
+        assert_eq!(default.worker_memory_bytes_max, None);
+        assert_eq!(default.output_bytes_max, 256 << 20);
+        assert_eq!(default.catch_up, CatchUp::None);
+        let given = engine(&[
+            "--memory-limit",
+            "256MB",
+            "--output-limit",
+            "1k",
+            "--catch-up",
+            "all",
+        ])
+        .unwrap();
+        assert_eq!(given.worker_memory_bytes_max, Some(256 << 20));
+        assert_eq!(given.output_bytes_max, 1024);
+        assert_eq!(given.catch_up, CatchUp::All);
+        for (arguments, expected) in [
+            (
+                ["--memory-limit", "lots"],
+                "'lots' is not a size, expected bytes, for example 67108864 or 64MB, or 20%",
+            ),
+            (["--output-limit", "1GB"], "it may be up to 256MiB"),
+            (["--catch-up", "some"], "expected one of none, latest, all"),
+        ] {
+            let error = engine(&arguments).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

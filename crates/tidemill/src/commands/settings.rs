@@ -1,10 +1,12 @@
 //! Values of options that need more than their text.
 
 use std::{
-    fs,
     net::{SocketAddr, ToSocketAddrs},
     time::Duration,
 };
+
+use tidemill_triggers::{ByteSize, ByteSizeError, OUTPUT_LIMIT_MAX};
+use tidemill_worker::machine_memory_bytes;
 
 /// An address to listen on; a name is looked up.
 pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -21,46 +23,32 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// A number of bytes (`67108864`, `64MB`) or a part of the machine's memory (`20%`).
 pub(super) fn parse_memory(text: &str) -> Result<usize, String> {
-    parse_memory_of(text, total_memory_bytes)
+    parse_memory_of(text, machine_memory_bytes)
 }
 
 fn parse_memory_of(text: &str, total: impl FnOnce() -> Option<u64>) -> Result<usize, String> {
-    const UNITS: [(&str, u64); 10] = [
-        ("%", 0),
-        ("kib", 1 << 10),
-        ("mib", 1 << 20),
-        ("gib", 1 << 30),
-        ("kb", 1 << 10),
-        ("mb", 1 << 20),
-        ("gb", 1 << 30),
-        ("k", 1 << 10),
-        ("m", 1 << 20),
-        ("g", 1 << 30),
-    ];
     let invalid = || format!("'{text}' is not a size, expected bytes, for example 67108864 or 64MB, or 20%");
-    let lower = text.trim().to_ascii_lowercase();
-    let suffixed = UNITS
-        .iter()
-        .find_map(|&(unit, factor)| Some((lower.strip_suffix(unit)?, factor)));
-    let (number, factor) = suffixed.unwrap_or((lower.as_str(), 1));
-    let number: u64 = number.trim().parse().map_err(|_| invalid())?;
-    let bytes = if factor == 0 {
-        if number > 100 {
-            return Err(invalid());
+    let bytes = match text.trim().strip_suffix('%') {
+        None => text.parse::<ByteSize>().map_err(|_| invalid())?.0,
+        Some(percent) => {
+            let percent: u64 = percent.trim().parse().map_err(|_| invalid())?;
+            if percent > 100 {
+                return Err(invalid());
+            }
+            let total = total().ok_or("the size of this machine's memory is not known, give bytes")?;
+            total / 100 * percent
         }
-        let total = total().ok_or("the size of this machine's memory is not known, give bytes")?;
-        total / 100 * number
-    } else {
-        number.checked_mul(factor).ok_or_else(invalid)?
     };
     usize::try_from(bytes).map_err(|_| invalid())
 }
 
-fn total_memory_bytes() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
+/// A size up to what the server takes from a run.
+pub(super) fn parse_output_limit(text: &str) -> Result<ByteSize, String> {
+    let limit: ByteSize = text.parse().map_err(|error: ByteSizeError| error.to_string())?;
+    if limit > OUTPUT_LIMIT_MAX {
+        return Err(format!("it may be up to {OUTPUT_LIMIT_MAX}"));
+    }
+    Ok(limit)
 }
 
 #[cfg(test)]
@@ -86,7 +74,6 @@ mod tests {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse_memory_of("20%", || None).is_err());
-        assert!(total_memory_bytes().is_some());
     }
 
     #[test]

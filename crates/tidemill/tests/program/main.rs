@@ -5,12 +5,14 @@ mod documentation;
 mod http_query;
 mod http_write;
 mod isolation;
+mod limits;
 mod plugin_api;
 mod plugin_repository;
 mod python_package;
 mod recovery;
 mod request_triggers;
 mod schedules;
+mod stopping;
 mod trigger_lifecycle;
 mod write_triggers;
 

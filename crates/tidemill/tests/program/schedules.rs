@@ -1,9 +1,11 @@
 //! Scheduled triggers (`spec/engine.md` 1.3, 1.4, 2.4).
 
-use serde_json::json;
-use tidemill_testkit::eventually;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::server;
+use serde_json::json;
+use tidemill_testkit::{ServerOptions, TestServer, eventually};
+
+use crate::{PROGRAM, server};
 
 #[tokio::test]
 async fn every_and_cron_call_at_their_instants() {
@@ -82,4 +84,55 @@ async fn specifications_that_make_no_sense_are_refused() {
         let error = answer.json()["error"].as_str().unwrap_or_default().to_owned();
         assert!(error.starts_with(expected), "{specification}: {error}");
     }
+}
+
+#[tokio::test]
+async fn what_passes_while_the_server_is_down_is_caught_up_where_that_is_set() {
+    let options = ServerOptions {
+        arguments: vec!["--catch-up".to_owned(), "all".to_owned()],
+        ..ServerOptions::default()
+    };
+    let mut server = TestServer::start_with(PROGRAM, options).await;
+    // Two of three runs write nothing.
+    server.put_plugin(
+        "tick.py",
+        "import datetime\n\
+         def process_scheduled_call(influxdb3_local, call_time, args=None):\n    \
+             second = int(call_time.replace(tzinfo=datetime.timezone.utc).timestamp())\n    \
+             if second % 3 == 0: influxdb3_local.write(LineBuilder('ticks').int64_field('second', second))\n",
+    );
+    server.create_database("d").await;
+    server
+        .create_trigger("d", "tick", "tick.py", "every:1s", json!({}))
+        .await;
+    let ticks = async |server: &TestServer| {
+        let sql = "SELECT second FROM ticks ORDER BY time";
+        let rows = server.try_query("d", sql).await.json();
+        let rows = rows.as_array().cloned().unwrap_or_default();
+        let seconds = rows.iter().filter_map(|row| row["second"].as_u64());
+        seconds.collect::<Vec<u64>>()
+    };
+    let has_ticked = async || (!ticks(&server).await.is_empty()).then_some(());
+    eventually("it ticks", has_ticked).await;
+    server.kill();
+    let killed = now_s();
+    // The time without a server is what is tested: more than a whole period of what is written.
+    eventually("some seconds pass", async || (now_s() > killed + 4).then_some(())).await;
+    server.restart().await;
+    let restarted = now_s();
+    let caught_up = async || {
+        let ticks = ticks(&server).await;
+        ticks.iter().any(|tick| *tick >= restarted).then_some(ticks)
+    };
+    let ticks = eventually("it has caught up", caught_up).await;
+    assert!(
+        ticks.windows(2).all(|two| two[1] - two[0] == 3),
+        "each instant once, in order: {ticks:?}"
+    );
+    assert_eq!(server.stop().await, 0, "{}", server.log());
+}
+
+fn now_s() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_epoch.expect("the clock is not before 1970").as_secs()
 }

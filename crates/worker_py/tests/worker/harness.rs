@@ -14,8 +14,9 @@ use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use tempfile::TempDir;
 use tidemill_worker_proto::{
-    EntryPoint, Failure, Frame, FrameDecoder, FromWorker, Load, LogLevel, Outcome, PROTOCOL_VERSION,
-    PluginForm, RequestHead, ResponseHead, RunId, TableWrites, ToWorker, Work, encode_frame,
+    EntryPoint, Failure, Frame, FrameDecoder, FromWorker, Load, LogLevel, OUTPUT_BYTES_MAX, Outcome,
+    PROTOCOL_VERSION, PluginForm, RequestHead, ResponseHead, RunId, TableWrites, ToWorker, Work,
+    encode_frame,
 };
 
 const BOOTSTRAP: &str = include_str!("../../bootstrap.py");
@@ -109,6 +110,7 @@ impl Session {
             arguments: None,
             concurrency: 1,
             cache_ttl_default_ms: None,
+            output_bytes_max: OUTPUT_BYTES_MAX,
         }
     }
 

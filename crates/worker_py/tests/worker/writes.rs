@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tidemill_worker_proto::{EntryPoint, FromWorker, ToWorker};
 
-use crate::harness::{Answers, Session};
+use crate::harness::{Answers, Session, request_work};
 
 fn schedule(body: &str) -> Session {
     let source = format!(
@@ -188,4 +188,41 @@ def process_scheduled_call(api, call_time, args):
         }
     }
     assert_eq!(seen, ["outside", r#"None false "m f=1""#]);
+}
+
+#[test]
+fn a_run_gives_back_no_more_than_its_limit() {
+    let mut session = Session::with_plugin(
+        EntryPoint::Request,
+        "
+def process_request(api, query_parameters, *a):
+    def attempt(write, *arguments):
+        try:
+            write(*arguments)
+        except ValueError as error:
+            api.info(error)
+    attempt(api.write, 'm f=1')
+    attempt(api.write_to_db, 'other', 'm f=1234567')
+    attempt(api.write_sync, 'm f=1234567890123', True)
+    attempt(api.write, 'm f=2')
+    return 'x' * int(query_parameters['length'])
+",
+    );
+    let mut load = session.load_of(EntryPoint::Request, "plugin.py");
+    load.output_bytes_max = 15;
+    assert_eq!(session.load(load), FromWorker::Loaded);
+    let mut ask = |length: &str| session.run(request_work(&[("length", length)], &[]), &[]);
+    let finished = ask("4");
+    assert_eq!(
+        finished.logged(),
+        [
+            "the run exceeds the trigger's output limit of 15 bytes",
+            "the write exceeds the trigger's output limit of 15 bytes"
+        ]
+    );
+    assert_eq!(&finished.blob[..], b"m f=1\nm f=2xxxx");
+    assert_eq!(
+        ask("5").failed().message,
+        "the run exceeds the trigger's output limit of 15 bytes: its answer has 5, the lines that it writes have 11"
+    );
 }
