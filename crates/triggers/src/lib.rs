@@ -21,7 +21,9 @@ mod definition;
 mod methods;
 mod position;
 mod schedule;
+mod setting_scope;
 mod settings;
+mod settings_patch;
 mod spec;
 mod start_at;
 
@@ -34,6 +36,11 @@ pub use definition::TriggerDefinition;
 pub use methods::{Methods, UnknownMethod};
 pub use position::{LogRange, Position};
 pub use schedule::{Next, Schedule};
-pub use settings::{CatchUp, ErrorBehavior, TriggerSettings, UnknownCatchUp, UnknownErrorBehavior};
+pub use setting_scope::SettingError;
+pub use settings::{
+    CatchUp, ErrorBehavior, RunTimeoutError, TriggerSettings, UnknownCatchUp, UnknownErrorBehavior,
+    parse_run_timeout,
+};
+pub use settings_patch::SettingsPatch;
 pub use spec::{PluginType, SpecError, TriggerSpec};
 pub use start_at::{StartAt, StartAtError};

@@ -8,6 +8,7 @@ mod isolation;
 mod plugin_api;
 mod plugin_repository;
 mod python_package;
+mod recordings;
 mod recovery;
 mod request_triggers;
 mod schedules;
