@@ -1,6 +1,6 @@
 //! One method an endpoint.
 
-use std::{error::Error, io::Write};
+use std::{error::Error, io::Write, time::Duration};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
@@ -10,11 +10,13 @@ use reqwest::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
+use tidemill_triggers::StartAt;
 use url::Url;
 
 use crate::{
-    ClientBuilder, ClientError, CreateTable, CreateTrigger, Ping, PluginFile, QueryAnswer, QueryRequest,
-    TestReport, TestRequest, TestSchedule, TestWal, UpdateTrigger, WriteOptions,
+    ClientBuilder, ClientError, CreateTable, CreateTrigger, DroppedLetters, FileContent, Ping, PluginFile,
+    QueryAnswer, QueryRequest, RecordedLine, ReplayedLetters, TestReport, TestRequest, TestSchedule, TestWal,
+    UpdateTrigger, WriteOptions,
     error::{chain, root_cause},
 };
 
@@ -170,10 +172,82 @@ impl Client {
         self.send(request).await.map(drop)
     }
 
+    /// Runs dead letters of a trigger again: those with these run ids, or all.
+    pub async fn replay_dead_letters(
+        &self,
+        database: &str,
+        trigger_name: &str,
+        run_ids: Option<&[String]>,
+    ) -> Result<ReplayedLetters, ClientError> {
+        let body = json!({ "db": database, "trigger_name": trigger_name, "run_ids": run_ids });
+        self.ask_json(&format!("{TRIGGER}/dead_letters/replay"), &body)
+            .await
+    }
+
+    /// Forgets dead letters of a trigger: those with these run ids, or all.
+    pub async fn drop_dead_letters(
+        &self,
+        database: &str,
+        trigger_name: &str,
+        run_ids: Option<&[String]>,
+    ) -> Result<DroppedLetters, ClientError> {
+        let body = json!({ "db": database, "trigger_name": trigger_name, "run_ids": run_ids });
+        self.ask_json(&format!("{TRIGGER}/dead_letters/drop"), &body)
+            .await
+    }
+
+    /// Begins a recording of what a trigger is given: its first line, and where to go on.
+    pub async fn start_recording(
+        &self,
+        database: &str,
+        trigger_name: &str,
+        start_at: StartAt,
+    ) -> Result<RecordedLine, ClientError> {
+        let body = json!({ "db": database, "trigger_name": trigger_name, "start_at": start_at });
+        self.recorded_line(&format!("{TRIGGER}/record"), &body).await
+    }
+
+    /// The next line of a recording, after a position. Waits for something to be written, at most this long.
+    pub async fn record_next(
+        &self,
+        database: &str,
+        trigger_name: &str,
+        after: u64,
+        wait: Duration,
+    ) -> Result<RecordedLine, ClientError> {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let body =
+            json!({ "db": database, "trigger_name": trigger_name, "after": after, "wait_ms": wait_ms });
+        self.recorded_line(&format!("{TRIGGER}/record/next"), &body).await
+    }
+
+    async fn recorded_line(&self, path: &str, body: &impl Serialize) -> Result<RecordedLine, ClientError> {
+        let response = self.send(self.request(Method::POST, path).json(body)).await?;
+        let text = response
+            .text()
+            .await
+            .map_err(|error| transport(&self.base, &error))?;
+        RecordedLine::new(text)
+    }
+
     /// Puts a file into the plugin directory of the server; `plugin_name` is its path there.
-    pub async fn upload_plugin_file(&self, plugin_name: &str, content: &str) -> Result<(), ClientError> {
-        let body = json!({ "plugin_name": plugin_name, "content": content });
+    pub async fn upload_plugin_file(
+        &self,
+        plugin_name: &str,
+        content: &FileContent,
+    ) -> Result<(), ClientError> {
+        let body = NamedFile { plugin_name, content };
         self.send_json(Method::POST, PLUGIN_FILES, &body).await
+    }
+
+    /// Puts a directory into the plugin directory of the server, in one step; `plugin_name` is its path there.
+    pub async fn upload_plugin_directory(
+        &self,
+        plugin_name: &str,
+        files: &[PluginFile],
+    ) -> Result<(), ClientError> {
+        let body = json!({ "plugin_name": plugin_name, "files": files });
+        self.send_json(Method::POST, PLUGIN_DIRECTORY, &body).await
     }
 
     /// Replaces the file of a trigger's plugin.
@@ -181,9 +255,12 @@ impl Client {
         &self,
         database: &str,
         trigger_name: &str,
-        content: &str,
+        content: &FileContent,
     ) -> Result<(), ClientError> {
-        let body = json!({ "plugin_name": trigger_name, "content": content });
+        let body = NamedFile {
+            plugin_name: trigger_name,
+            content,
+        };
         let request = self
             .request(Method::PUT, PLUGIN_FILES)
             .query(&[("db", database)])
@@ -287,6 +364,14 @@ impl Client {
             .map_err(|error| transport(&self.base, &error))?;
         Ok(serde_json::from_slice(&bytes)?)
     }
+}
+
+/// A file and where it belongs.
+#[derive(Serialize)]
+struct NamedFile<'a> {
+    plugin_name: &'a str,
+    #[serde(flatten)]
+    content: &'a FileContent,
 }
 
 fn flag(on: bool) -> &'static str {

@@ -13,6 +13,7 @@ mod client;
 mod error;
 mod precision;
 mod query;
+mod recording;
 mod requests;
 
 pub use builder::ClientBuilder;
@@ -20,7 +21,8 @@ pub use client::Client;
 pub use error::ClientError;
 pub use precision::{Precision, UnknownPrecision};
 pub use query::{QueryAnswer, QueryRequest};
+pub use recording::RecordedLine;
 pub use requests::{
-    CreateTable, CreateTrigger, Field, Ping, PluginFile, TestReport, TestRequest, TestResponse, TestSchedule,
-    TestWal, TriggerSettings, UpdateTrigger, UpdateTriggerSettings, WriteOptions,
+    CreateTable, CreateTrigger, DroppedLetters, Field, FileContent, Ping, PluginFile, ReplayedLetters,
+    TestReport, TestRequest, TestResponse, TestSchedule, TestWal, UpdateTrigger, WriteOptions,
 };

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use base64::{display::Base64Display, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tidemill_triggers::{SettingsPatch, StartAt, TriggerSettings};
 
 use crate::Precision;
 
@@ -59,6 +61,9 @@ pub struct CreateTrigger {
     pub trigger_arguments: Option<BTreeMap<String, String>>,
     /// Whether it waits to be enabled.
     pub disabled: bool,
+    /// Where in the log it starts; only for triggers on writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<StartAt>,
 }
 
 /// What is to be changed about a trigger; what is `None` stays.
@@ -72,7 +77,7 @@ pub struct UpdateTrigger {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin_filename: Option<String>,
     /// How it runs.
-    pub trigger_settings: UpdateTriggerSettings,
+    pub trigger_settings: SettingsPatch,
     /// All its arguments; an empty map takes them away.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger_arguments: Option<BTreeMap<String, String>>,
@@ -81,21 +86,20 @@ pub struct UpdateTrigger {
     pub disabled: Option<bool>,
 }
 
-/// What is to be changed about how a trigger runs; what is `None` stays.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct UpdateTriggerSettings {
-    /// What happens when a run fails: `log`, `retry` or `disable`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error_behavior: Option<String>,
+/// What became of dead letters that were run again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct ReplayedLetters {
+    /// How many succeeded; they are gone.
+    pub replayed: u64,
+    /// How many failed again; they stay.
+    pub failed: u64,
 }
 
-/// How a trigger runs.
-#[derive(Debug, Clone, Serialize)]
-pub struct TriggerSettings {
-    /// Whether its runs may overlap.
-    pub run_async: bool,
-    /// What happens when one fails: `log`, `retry` or `disable`.
-    pub error_behavior: String,
+/// What became of dead letters that are no longer wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct DroppedLetters {
+    /// How many were there.
+    pub dropped: u64,
 }
 
 /// A file of a plugin's directory.
@@ -104,7 +108,29 @@ pub struct PluginFile {
     /// Its path there.
     pub relative_path: String,
     /// Its content.
-    pub content: String,
+    #[serde(flatten)]
+    pub content: FileContent,
+}
+
+/// The content of a file: in JSON `content` with text, or `content_base64`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum FileContent {
+    /// Text as it is.
+    #[serde(rename = "content")]
+    Text(String),
+    /// Anything else.
+    #[serde(rename = "content_base64", serialize_with = "as_base64")]
+    Binary(Vec<u8>),
+}
+
+impl From<Vec<u8>> for FileContent {
+    fn from(bytes: Vec<u8>) -> Self {
+        String::from_utf8(bytes).map_or_else(|error| Self::Binary(error.into_bytes()), Self::Text)
+    }
+}
+
+fn as_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&Base64Display::new(bytes, &STANDARD))
 }
 
 /// A dry run of a data-write plugin.

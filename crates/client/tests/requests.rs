@@ -3,14 +3,16 @@
 use std::{
     collections::BTreeMap,
     io::Read,
+    num::NonZeroU32,
     sync::{Arc, Mutex},
 };
 
 use flate2::read::MultiGzDecoder;
 use tidemill_client::{
-    Client, ClientError, CreateTable, CreateTrigger, Field, PluginFile, Precision, QueryRequest,
-    TestSchedule, TriggerSettings, WriteOptions,
+    Client, ClientError, CreateTable, CreateTrigger, Field, FileContent, PluginFile, Precision, QueryRequest,
+    TestSchedule, UpdateTrigger, WriteOptions,
 };
+use tidemill_triggers::{StartAt, TriggerSettings};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -211,11 +213,12 @@ async fn triggers_and_plugins() {
         plugin_filename: "p.py".into(),
         trigger_specification: "all_tables".into(),
         trigger_settings: TriggerSettings {
-            run_async: false,
-            error_behavior: "log".into(),
+            max_attempts: NonZeroU32::new(3),
+            ..TriggerSettings::default()
         },
         trigger_arguments: None,
         disabled: false,
+        start_at: Some(StartAt::Beginning),
     };
     client.create_trigger(&trigger).await.unwrap();
     let request = server.last();
@@ -225,8 +228,24 @@ async fn triggers_and_plugins() {
         request.text(),
         concat!(
             r#"{"db":"a","trigger_name":"t","plugin_filename":"p.py","trigger_specification":"all_tables","#,
-            r#""trigger_settings":{"run_async":false,"error_behavior":"log"},"trigger_arguments":null,"disabled":false}"#
+            r#""trigger_settings":{"run_async":false,"error_behavior":"log","max_attempts":3},"#,
+            r#""trigger_arguments":null,"disabled":false,"start_at":"beginning"}"#
         )
+    );
+    let change = UpdateTrigger {
+        db: "a".into(),
+        trigger_name: "t".into(),
+        trigger_settings: serde_json::from_str(r#"{"max_attempts":null,"run_async":true}"#).unwrap(),
+        ..UpdateTrigger::default()
+    };
+    client.update_trigger(&change).await.unwrap();
+    assert_eq!(
+        server.last().line,
+        "PUT /api/v3/configure/processing_engine_trigger"
+    );
+    assert_eq!(
+        server.last().text(),
+        r#"{"db":"a","trigger_name":"t","trigger_settings":{"max_attempts":null,"run_async":true}}"#
     );
     client.delete_trigger("a", "t", true).await.unwrap();
     assert_eq!(
@@ -241,22 +260,70 @@ async fn triggers_and_plugins() {
     client.disable_trigger("a", "t").await.unwrap();
     assert!(server.last().line.contains("/disable?"));
 
-    client.upload_plugin_file("p.py", "pass").await.unwrap();
+    let pass = FileContent::Text("pass".into());
+    client.upload_plugin_file("p.py", &pass).await.unwrap();
     assert_eq!(server.last().line, "POST /api/v3/plugins/files");
-    client.update_plugin_file("a", "t", "pass").await.unwrap();
+    client.update_plugin_file("a", "t", &pass).await.unwrap();
     assert_eq!(server.last().line, "PUT /api/v3/plugins/files?db=a");
-    assert_eq!(server.last().text(), r#"{"content":"pass","plugin_name":"t"}"#);
+    assert_eq!(server.last().text(), r#"{"plugin_name":"t","content":"pass"}"#);
     let file = PluginFile {
         relative_path: "__init__.py".into(),
-        content: "pass".into(),
+        content: pass,
     };
-    client.replace_plugin_directory("a", "t", &[file]).await.unwrap();
+    let image = PluginFile {
+        relative_path: "a.png".into(),
+        content: FileContent::from(vec![0, 255]),
+    };
+    let files = [file, image];
+    let expected = concat!(
+        r#"[{"content":"pass","relative_path":"__init__.py"},"#,
+        r#"{"content_base64":"AP8=","relative_path":"a.png"}]"#
+    );
+    client.replace_plugin_directory("a", "t", &files).await.unwrap();
     assert_eq!(server.last().line, "PUT /api/v3/plugins/directory?db=a");
+    assert_eq!(
+        server.last().text(),
+        format!(r#"{{"files":{expected},"plugin_name":"t"}}"#)
+    );
+    client.upload_plugin_directory("p", &files).await.unwrap();
+    assert_eq!(server.last().line, "POST /api/v3/plugins/directory");
+    assert_eq!(
+        server.last().text(),
+        format!(r#"{{"files":{expected},"plugin_name":"p"}}"#)
+    );
 
     client.install_packages(&["numpy".to_owned()]).await.unwrap();
     assert_eq!(server.last().text(), r#"{"packages":["numpy"]}"#);
     client.install_requirements("/r.txt").await.unwrap();
     assert_eq!(server.last().text(), r#"{"requirements_location":"/r.txt"}"#);
+}
+
+#[tokio::test]
+async fn dead_letters() {
+    let server = Recorder::start("200 OK", r#"{"replayed":2,"failed":1}"#).await;
+    let replayed = server.client().replay_dead_letters("a", "t", None).await.unwrap();
+    assert_eq!((replayed.replayed, replayed.failed), (2, 1));
+    let request = server.last();
+    assert_eq!(
+        request.line,
+        "POST /api/v3/configure/processing_engine_trigger/dead_letters/replay"
+    );
+    assert_eq!(request.text(), r#"{"db":"a","run_ids":null,"trigger_name":"t"}"#);
+
+    let server = Recorder::start("200 OK", r#"{"dropped":1}"#).await;
+    let run_ids = ["w-1".to_owned()];
+    let client = server.client();
+    let dropped = client.drop_dead_letters("a", "t", Some(&run_ids)).await.unwrap();
+    assert_eq!(dropped.dropped, 1);
+    let request = server.last();
+    assert_eq!(
+        request.line,
+        "POST /api/v3/configure/processing_engine_trigger/dead_letters/drop"
+    );
+    assert_eq!(
+        request.text(),
+        r#"{"db":"a","run_ids":["w-1"],"trigger_name":"t"}"#
+    );
 }
 
 #[tokio::test]

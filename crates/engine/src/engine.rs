@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex as BlockingMutex;
 use tidemill_catalog::{CatalogError, CatalogState, Transaction};
-use tidemill_ingest::{Ingest, Lsn, TriggerKey};
+use tidemill_ingest::{Ingest, TriggerKey};
 use tidemill_query::QueryEngine;
-use tidemill_triggers::{Backoff, PluginType, StartAt, TriggerDefinition, TriggerSpec};
+use tidemill_triggers::{Backoff, TriggerDefinition, TriggerSpec};
 use tidemill_worker::{InstallError, Packages, PythonEnvironment, machine_memory_bytes};
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -22,10 +22,12 @@ use crate::launcher::Launcher;
 use crate::plugin_files::PluginFiles;
 use crate::plugin_logs::PluginLogs;
 use crate::python_launcher::PythonLauncher;
+use crate::recording::{RecordedRun, RecordingHead, Recordings};
 use crate::request_runner::{PluginRequest, PluginResponse, RequestError, RequestRoutes};
 use crate::requests::{
-    CreateTrigger, InstallPackages, InstallRequirements, ReplaceDirectory, TestReport, TestRequest,
-    TestSchedule, TestWal, UpdateFile, UpdateTrigger, UploadFile,
+    CreateTrigger, DirectoryFile, InstallPackages, InstallRequirements, RecordNext, ReplaceDirectory,
+    StartRecording, TestReport, TestRequest, TestSchedule, TestWal, UpdateFile, UpdateTrigger,
+    UploadDirectory, UploadFile,
 };
 use crate::schedule_runner::ScheduleStart;
 use crate::services::Services;
@@ -56,6 +58,7 @@ pub struct Engine {
     routes: Arc<RequestRoutes>,
     places: BlockingMutex<HashMap<TriggerKey, Arc<Place>>>,
     tests: TestRuns,
+    recordings: Recordings,
     disable: mpsc::UnboundedSender<DisableRequest>,
     shutdown: CancellationToken,
 }
@@ -126,6 +129,7 @@ impl Engine {
         let (disable, disable_requests) = mpsc::unbounded_channel();
         let engine = Arc::new(Self {
             tests: TestRuns::new(Arc::clone(&services)),
+            recordings: Recordings::new(Arc::clone(&services)),
             services,
             packages,
             routes: Arc::default(),
@@ -156,7 +160,10 @@ impl Engine {
             .await
             .map_err(EngineError::Plugin)?;
         let spec = TriggerSpec::parse(&request.trigger_specification)?;
-        let created_at_lsn = self.start_position(request.start_at, spec.plugin_type()).await?.0;
+        request.trigger_settings.check_for(spec.plugin_type())?;
+        let start_at = request.start_at.unwrap_or_default();
+        start_at.check_for(spec.plugin_type())?;
+        let created_at_lsn = self.services.start_position(start_at).await?.0;
         let trigger_name = request.trigger_name.clone();
         let definition = TriggerDefinition {
             trigger_id: 0,
@@ -177,36 +184,6 @@ impl Engine {
         Ok(())
     }
 
-    /// The newest record that a new trigger is not shown.
-    async fn start_position(
-        &self,
-        start_at: Option<StartAt>,
-        plugin_type: PluginType,
-    ) -> Result<Lsn, EngineError> {
-        let ingest = &self.services.ingest;
-        let start_at = match start_at {
-            Some(_) if plugin_type != PluginType::WalRows => {
-                let reason =
-                    "start_at is for triggers that run on written data: table:<TABLE_NAME> and all_tables";
-                return Err(EngineError::Invalid(reason.to_owned()));
-            }
-            start_at => start_at.unwrap_or_default(),
-        };
-        match start_at {
-            StartAt::Now => Ok(*ingest.committed().borrow()),
-            StartAt::Beginning => Ok(ingest.log_start()),
-            StartAt::Time(time) => {
-                let time_ns = time.timestamp_nanos_opt().ok_or_else(|| {
-                    EngineError::Invalid(format!(
-                        "start_at {time} is outside the times that can be written"
-                    ))
-                })?;
-                let found = ingest.position_before(time_ns).await;
-                found.map_err(|error| EngineError::Log(error.to_string()))
-            }
-        }
-    }
-
     /// Changes a trigger. One that runs is stopped and started anew with what has changed; its position stays.
     pub async fn update_trigger(&self, request: UpdateTrigger) -> Result<(), EngineError> {
         if let Some(plugin_filename) = &request.plugin_filename {
@@ -214,6 +191,11 @@ impl Engine {
             resolved.map_err(EngineError::Plugin)?;
         }
         let (db, trigger_name) = (request.db.clone(), request.trigger_name.clone());
+        if let Some((_, definition)) = find_trigger(&self.services.catalog().state(), &db, &trigger_name) {
+            request
+                .trigger_settings
+                .check_for(definition.spec.plugin_type())?;
+        }
         let update = |transaction: &mut Transaction| {
             transaction.update_trigger(&db, &trigger_name, |definition| request.apply(definition))
         };
@@ -290,12 +272,25 @@ impl Engine {
         self.tests.request(test).await
     }
 
+    /// Begins a recording of what a trigger on writes is given.
+    pub async fn start_recording(&self, request: &StartRecording) -> Result<RecordingHead, EngineError> {
+        self.recordings.start(request).await
+    }
+
+    /// The next part of a recording. Waits for something to be written, at most as long as is asked for.
+    pub async fn record_next(&self, request: &RecordNext) -> Result<RecordedRun, EngineError> {
+        tokio::select! {
+            () = self.shutdown.cancelled() => Err(EngineError::ShuttingDown),
+            next = self.recordings.next(request) => next,
+        }
+    }
+
     /// Puts a file into the plugin directory. A trigger that uses it runs the new code from its next run on.
     pub async fn upload_file(&self, request: UploadFile) -> Result<(), EngineError> {
         let UploadFile { plugin_name, content } = request;
         let uploaded = self
             .services
-            .with_files(&plugin_name, move |files, name| files.upload(name, &content));
+            .with_files(&plugin_name, move |files, name| files.upload(name, &content.0));
         uploaded.await.map_err(EngineError::PluginFile)?;
         self.retry_workers();
         Ok(())
@@ -309,27 +304,35 @@ impl Engine {
             db,
         } = request;
         let plugin_filename = self.plugin_of_trigger(&plugin_name, db.as_deref())?;
-        let updated = self
-            .services
-            .with_files(&plugin_filename, move |files, name| files.update(name, &content));
+        let updated = self.services.with_files(&plugin_filename, move |files, name| {
+            files.update(name, &content.0)
+        });
         updated.await.map_err(EngineError::PluginFile)?;
         self.retry_workers();
         Ok(())
     }
 
+    /// Puts a directory into the plugin directory in one step: what was in its place is gone.
+    pub async fn upload_directory(&self, request: UploadDirectory) -> Result<(), EngineError> {
+        self.put_directory(&request.plugin_name, request.files).await
+    }
+
     /// Replaces the directory of a trigger's plugin in one step.
     pub async fn replace_directory(&self, request: ReplaceDirectory) -> Result<(), EngineError> {
-        let ReplaceDirectory {
-            plugin_name,
-            files: content,
-            db,
-        } = request;
-        let plugin_filename = self.plugin_of_trigger(&plugin_name, db.as_deref())?;
-        let content: Vec<_> = content
+        let plugin_filename = self.plugin_of_trigger(&request.plugin_name, request.db.as_deref())?;
+        self.put_directory(&plugin_filename, request.files).await
+    }
+
+    async fn put_directory(
+        &self,
+        plugin_filename: &str,
+        files: Vec<DirectoryFile>,
+    ) -> Result<(), EngineError> {
+        let content: Vec<_> = files
             .into_iter()
             .map(|file| (file.relative_path, file.content))
             .collect();
-        let replaced = self.services.with_files(&plugin_filename, move |files, name| {
+        let replaced = self.services.with_files(plugin_filename, move |files, name| {
             files.replace_directory(name, &content)
         });
         replaced.await.map_err(EngineError::PluginFile)?;

@@ -1,7 +1,7 @@
 //! What can go wrong for somebody who creates, changes or tests a trigger, with the texts of `spec/engine.md`.
 
 use tidemill_catalog::CatalogError;
-use tidemill_triggers::{PluginType, SpecError};
+use tidemill_triggers::{PluginType, SettingError, SpecError};
 
 use crate::plugin_files::PluginFileError;
 
@@ -35,6 +35,9 @@ pub enum EngineError {
     /// The specification cannot be read.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// A setting has no meaning for a trigger of its type.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// The database does not exist.
     #[error("Database not found {0}")]
     DatabaseNotFound(String),
@@ -88,9 +91,11 @@ impl EngineError {
     /// The class of this error.
     pub fn kind(&self) -> EngineErrorKind {
         match self {
-            Self::RestrictedType(_) | Self::Spec(_) | Self::Invalid(_) | Self::InstallFailed(_) => {
-                EngineErrorKind::Invalid
-            }
+            Self::RestrictedType(_)
+            | Self::Spec(_)
+            | Self::Setting(_)
+            | Self::Invalid(_)
+            | Self::InstallFailed(_) => EngineErrorKind::Invalid,
             Self::Plugin(error) | Self::PluginFile(error) => error.kind(),
             Self::DatabaseNotFound(_)
             | Self::TriggerNotFound(_)

@@ -30,6 +30,7 @@ mod effects;
 mod engine;
 mod error;
 mod error_behavior;
+mod file_content;
 mod global_cache;
 mod launcher;
 mod log_journals;
@@ -40,6 +41,7 @@ mod plugin_files;
 mod plugin_logs;
 mod plugin_state;
 mod python_launcher;
+mod recording;
 mod request_runner;
 mod requests;
 mod row_batches;
@@ -62,13 +64,15 @@ pub use dead_letter_requests::{Dropped, Replayed, SelectDeadLetters};
 pub use dead_letters::DeadLetters;
 pub use engine::Engine;
 pub use error::{EngineError, EngineErrorKind};
+pub use file_content::FileContent;
 pub use log_journals::LogJournals;
 pub use plugin_files::PluginFileError;
 pub use plugin_logs::PluginLogs;
+pub use recording::{RecordedRun, RecordingHead};
 pub use request_runner::{PluginRequest, PluginResponse, RequestError};
 pub use requests::{
-    CreateTrigger, DirectoryFile, InstallPackages, InstallRequirements, ReplaceDirectory, TestReport,
-    TestRequest, TestResponse, TestSchedule, TestWal, TriggerTime, UpdateFile, UpdateTrigger,
-    UpdateTriggerSettings, UploadFile,
+    CreateTrigger, DirectoryFile, InstallPackages, InstallRequirements, RecordNext, ReplaceDirectory,
+    StartRecording, TestReport, TestRequest, TestResponse, TestSchedule, TestWal, TriggerTime, UpdateFile,
+    UpdateTrigger, UploadDirectory, UploadFile,
 };
 pub use system_tables::EngineTables;

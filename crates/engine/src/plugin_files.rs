@@ -12,8 +12,11 @@ use tidemill_worker_proto::PluginForm;
 use uuid::Uuid;
 
 use crate::error::EngineErrorKind;
+use crate::file_content::FileContent;
 
 const PACKAGE_FILE: &str = "__init__.py";
+/// Files of a directory that is uploaded. Each is written and synced by itself; their bytes are limited by the request.
+const DIRECTORY_FILES_MAX: usize = 1_000;
 
 /// Why a plugin cannot be read or written. The texts name what the client gave, never a path of the server.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +51,9 @@ pub enum PluginFileError {
     /// A directory was to be written where the trigger's plugin is a single file.
     #[error("the plugin of this trigger is a single file: {0}")]
     IsAFile(String),
+    /// A directory with more files than one upload takes.
+    #[error("a plugin directory holds at most {DIRECTORY_FILES_MAX} files, this one has {0}")]
+    TooManyFiles(usize),
     /// The file system refused to write.
     #[error("writing plugin file: {0}: {1}")]
     Unwritable(String, io::ErrorKind),
@@ -137,7 +143,7 @@ impl PluginFiles {
     }
 
     /// Writes a file below the plugin directory; directories above it are made.
-    pub(crate) fn upload(&self, name: &str, content: &str) -> Result<(), PluginFileError> {
+    pub(crate) fn upload(&self, name: &str, content: &[u8]) -> Result<(), PluginFileError> {
         let dir = self.dir.as_deref().ok_or(PluginFileError::NoPluginDirectory)?;
         let path = path_inside(dir, name)?;
         if path.is_dir() {
@@ -150,7 +156,7 @@ impl PluginFiles {
     }
 
     /// Replaces the file of a trigger's plugin, or the `__init__.py` of its package.
-    pub(crate) fn update(&self, plugin_filename: &str, content: &str) -> Result<(), PluginFileError> {
+    pub(crate) fn update(&self, plugin_filename: &str, content: &[u8]) -> Result<(), PluginFileError> {
         let dir = self.dir.as_deref().ok_or(PluginFileError::NoPluginDirectory)?;
         let mut path = path_inside(dir, plugin_filename)?;
         if path.is_dir() {
@@ -159,12 +165,15 @@ impl PluginFiles {
         write_with_parents(&path, content).map_err(|error| unwritable(plugin_filename, &error))
     }
 
-    /// Replaces the whole directory of a trigger's plugin: afterwards it holds these files and no others.
+    /// Puts a directory into its place in one step: afterwards it holds these files and no others.
     pub(crate) fn replace_directory(
         &self,
         plugin_filename: &str,
-        files: &[(String, String)],
+        files: &[(String, FileContent)],
     ) -> Result<(), PluginFileError> {
+        if files.len() > DIRECTORY_FILES_MAX {
+            return Err(PluginFileError::TooManyFiles(files.len()));
+        }
         let dir = self.dir.as_deref().ok_or(PluginFileError::NoPluginDirectory)?;
         let target = path_inside(dir, plugin_filename)?;
         if target.is_file() {
@@ -257,7 +266,7 @@ fn sibling(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}.tmp", Uuid::new_v4().simple()))
 }
 
-fn write_with_parents(path: &Path, content: &str) -> io::Result<()> {
+fn write_with_parents(path: &Path, content: &[u8]) -> io::Result<()> {
     let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(parent)?;
     let staging = sibling(path);
@@ -270,9 +279,9 @@ fn write_with_parents(path: &Path, content: &str) -> io::Result<()> {
     sync_directory(parent)
 }
 
-fn write_durably(path: &Path, content: &str) -> io::Result<()> {
+fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = fs::File::create_new(path)?;
-    file.write_all(content.as_bytes())?;
+    file.write_all(content)?;
     file.sync_data()
 }
 
@@ -280,9 +289,9 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
 }
 
-fn fill_directory(directory: &Path, files: &[(String, String)]) -> Result<(), PluginFileError> {
+fn fill_directory(directory: &Path, files: &[(String, FileContent)]) -> Result<(), PluginFileError> {
     fs::create_dir_all(directory).map_err(|error| unwritable("plugin directory", &error))?;
-    for (relative_path, content) in files {
+    for (relative_path, FileContent(content)) in files {
         let path = path_inside(directory, relative_path)?;
         if path == directory || path.is_dir() {
             return Err(PluginFileError::Unwritable(
@@ -372,9 +381,9 @@ mod tests {
     #[test]
     fn resolution_tells_files_packages_and_what_is_neither() {
         let (dir, files) = plugins();
-        files.upload("one.py", "x = 1").unwrap();
-        files.upload("deep/pack/__init__.py", "").unwrap();
-        files.upload("empty/readme", "").unwrap();
+        files.upload("one.py", b"x = 1").unwrap();
+        files.upload("deep/pack/__init__.py", b"").unwrap();
+        files.upload("empty/readme", b"").unwrap();
         let root = fs::canonicalize(dir.path().join("plugins")).unwrap();
 
         let resolved = files.resolve("one.py").unwrap();
@@ -408,7 +417,7 @@ mod tests {
         );
         for refused in [
             files.resolve("gh:x/y.py").map(|_| ()),
-            files.update("gh:x.py", ""),
+            files.update("gh:x.py", b""),
         ] {
             assert!(matches!(refused, Err(PluginFileError::InRepository(_))));
         }
@@ -430,7 +439,7 @@ mod tests {
             "a\0b",
         ] {
             assert!(
-                matches!(files.upload(name, ""), Err(PluginFileError::Traversal(_))),
+                matches!(files.upload(name, b""), Err(PluginFileError::Traversal(_))),
                 "{name}"
             );
             assert!(
@@ -444,14 +453,14 @@ mod tests {
     #[test]
     fn files_are_replaced_whole() {
         let (dir, files) = plugins();
-        files.upload("one.py", "first").unwrap();
-        files.update("one.py", "second").unwrap();
+        files.upload("one.py", b"first").unwrap();
+        files.update("one.py", b"second").unwrap();
         assert_eq!(
             fs::read_to_string(dir.path().join("plugins/one.py")).unwrap(),
             "second"
         );
-        files.upload("pack/__init__.py", "old").unwrap();
-        files.update("pack", "new").unwrap();
+        files.upload("pack/__init__.py", b"old").unwrap();
+        files.update("pack", b"new").unwrap();
         assert_eq!(
             fs::read_to_string(dir.path().join("plugins/pack/__init__.py")).unwrap(),
             "new"
@@ -465,11 +474,25 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_of_too_many_files_is_refused() {
+        let (dir, files) = plugins();
+        let many: Vec<_> = (0..=DIRECTORY_FILES_MAX)
+            .map(|number| (format!("{number}.py"), FileContent::from("")))
+            .collect();
+        let error = files.replace_directory("pack", &many).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a plugin directory holds at most 1000 files, this one has 1001"
+        );
+        assert!(!dir.path().join("plugins/pack").exists());
+    }
+
+    #[test]
     fn a_directory_is_replaced_with_all_its_files_or_not_at_all() {
         let (dir, files) = plugins();
-        files.upload("pack/__init__.py", "1").unwrap();
-        files.upload("pack/gone.py", "1").unwrap();
-        let entry = |name: &str, content: &str| (name.to_owned(), content.to_owned());
+        files.upload("pack/__init__.py", b"1").unwrap();
+        files.upload("pack/gone.py", b"1").unwrap();
+        let entry = |name: &str, content: &str| (name.to_owned(), FileContent::from(content));
         files
             .replace_directory("pack", &[entry("__init__.py", "2"), entry("sub/new.py", "2")])
             .unwrap();
@@ -484,7 +507,7 @@ mod tests {
             assert!(files.replace_directory("pack", &bad).is_err());
             assert_eq!(fs::read_to_string(pack.join("__init__.py")).unwrap(), "2");
         }
-        files.upload("one.py", "").unwrap();
+        files.upload("one.py", b"").unwrap();
         assert!(matches!(
             files.replace_directory("one.py", &[]),
             Err(PluginFileError::IsAFile(_))

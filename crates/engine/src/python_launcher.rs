@@ -132,8 +132,10 @@ impl Launcher for PythonLauncher {
         let mut changes = environment.changes();
         loop {
             let is_there = changes.wait_for(|status| matches!(status, PythonStatus::Ready(_)));
-            match tokio::time::timeout(self.look_interval, is_there).await {
-                Ok(Ok(_)) => return,
+            let seen = tokio::time::timeout(self.look_interval, is_there).await;
+            // Without what was seen, which is locked.
+            match seen.map(|status| status.map(|_| ())) {
+                Ok(Ok(())) => return,
                 // An environment that will never change again will never be there.
                 Ok(Err(_)) => return std::future::pending().await,
                 Err(_) => self.look_again(environment),

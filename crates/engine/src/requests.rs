@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
-use tidemill_triggers::{StartAt, TriggerDefinition, TriggerSettings};
+use serde::{Deserialize, Serialize};
+use tidemill_triggers::{SettingsPatch, StartAt, TriggerDefinition, TriggerSettings};
+
+use crate::file_content::FileContent;
 
 /// A new trigger.
 #[derive(Debug, Clone, Deserialize)]
@@ -42,7 +43,7 @@ pub struct UpdateTrigger {
     pub plugin_filename: Option<String>,
     /// How it runs.
     #[serde(default)]
-    pub trigger_settings: UpdateTriggerSettings,
+    pub trigger_settings: SettingsPatch,
     /// All its arguments; an empty object takes them away.
     #[serde(default)]
     pub trigger_arguments: Option<BTreeMap<String, String>>,
@@ -51,44 +52,12 @@ pub struct UpdateTrigger {
     pub disabled: Option<bool>,
 }
 
-/// What is to be changed about how a trigger runs, as a merge patch of its settings (RFC 7396): what is absent stays, `null`
-/// brings back the default. Valid settings stay valid with it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UpdateTriggerSettings(serde_json::Map<String, Value>);
-
-impl<'de> Deserialize<'de> for UpdateTriggerSettings {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let patch = serde_json::Map::deserialize(deserializer)?;
-        // Fields do not depend on one another: what is valid over the defaults is valid over anything.
-        merged(TriggerSettings::default(), &patch).map_err(serde::de::Error::custom)?;
-        Ok(Self(patch))
-    }
-}
-
-fn merged(
-    settings: TriggerSettings,
-    patch: &serde_json::Map<String, Value>,
-) -> Result<TriggerSettings, serde_json::Error> {
-    let mut fields = serde_json::to_value(settings)?;
-    if let Value::Object(fields) = &mut fields {
-        for (name, value) in patch {
-            if value.is_null() {
-                fields.remove(name);
-            } else {
-                fields.insert(name.clone(), value.clone());
-            }
-        }
-    }
-    serde_json::from_value(fields)
-}
-
 impl UpdateTrigger {
     pub(crate) fn apply(self, definition: &mut TriggerDefinition) {
         if let Some(plugin_filename) = self.plugin_filename {
             definition.plugin_filename = plugin_filename;
         }
-        definition.settings = merged(definition.settings, &self.trigger_settings.0)
-            .expect("the patch was checked when it was read");
+        definition.settings = self.trigger_settings.apply(definition.settings);
         if let Some(arguments) = self.trigger_arguments {
             definition.arguments = Some(arguments).filter(|arguments| !arguments.is_empty());
         }
@@ -99,13 +68,49 @@ impl UpdateTrigger {
     }
 }
 
+/// A recording of what a trigger on writes is given.
+#[derive(Debug, Clone, Deserialize)]
+pub struct StartRecording {
+    /// Its database.
+    pub db: String,
+    /// Its name.
+    pub trigger_name: String,
+    /// Where in the log to begin.
+    #[serde(default)]
+    pub start_at: StartAt,
+}
+
+/// The next part of a recording.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RecordNext {
+    /// The trigger's database.
+    pub db: String,
+    /// The trigger's name.
+    pub trigger_name: String,
+    /// The position of the part before.
+    pub after: u64,
+    /// How long to wait where there is nothing yet.
+    #[serde(default)]
+    pub wait_ms: u64,
+}
+
 /// A file to be put into the plugin directory.
 #[derive(Debug, Clone, Deserialize)]
 pub struct UploadFile {
     /// Its path there.
     pub plugin_name: String,
     /// Its content.
-    pub content: String,
+    #[serde(flatten)]
+    pub content: FileContent,
+}
+
+/// A directory to be put into the plugin directory.
+#[derive(Debug, Clone, Deserialize)]
+pub struct UploadDirectory {
+    /// Its path there.
+    pub plugin_name: String,
+    /// All files that it is to hold.
+    pub files: Vec<DirectoryFile>,
 }
 
 /// New content for the file of a trigger's plugin.
@@ -114,7 +119,8 @@ pub struct UpdateFile {
     /// The trigger's name.
     pub plugin_name: String,
     /// The content.
-    pub content: String,
+    #[serde(flatten)]
+    pub content: FileContent,
     /// The trigger's database; without it the first trigger of that name is taken.
     #[serde(default)]
     pub db: Option<String>,
@@ -138,7 +144,8 @@ pub struct DirectoryFile {
     /// Its path in the directory.
     pub relative_path: String,
     /// Its content.
-    pub content: String,
+    #[serde(flatten)]
+    pub content: FileContent,
 }
 
 /// Packages to be installed.
@@ -245,28 +252,4 @@ pub struct TestResponse {
     pub headers: Vec<(String, String)>,
     /// The body; what is not UTF-8 shows as replacement characters.
     pub body: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_patch_of_settings_changes_what_it_names() {
-        let settings = |json: &str| serde_json::from_str::<TriggerSettings>(json).unwrap();
-        let patch = |json: &str| serde_json::from_str::<UpdateTriggerSettings>(json);
-        let before =
-            settings(r#"{"run_async":true,"error_behavior":"retry","run_timeout":"5s","workers":2}"#);
-        let UpdateTriggerSettings(change) =
-            patch(r#"{"error_behavior":"LOG","run_timeout":null,"memory_limit":"1GB"}"#).unwrap();
-        let expected = settings(r#"{"run_async":true,"workers":2,"memory_limit":1073741824}"#);
-        assert_eq!(merged(before, &change).unwrap(), expected);
-        for refused in [
-            r#"{"workers":0}"#,
-            r#"{"error_behavior":"panic"}"#,
-            r#"{"run_timeout":7}"#,
-        ] {
-            assert!(patch(refused).is_err(), "{refused}");
-        }
-    }
 }

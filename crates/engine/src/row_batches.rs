@@ -39,11 +39,22 @@ pub(crate) fn append_stream(
     Ok((out.len() - start) as u64)
 }
 
-/// Encodes committed batches. Tables that are gone from the catalog are left out.
-pub(crate) fn encode_committed(
-    state: &CatalogState,
-    batches: &[CommittedBatch],
-) -> Result<EncodedRows, ArrowError> {
+/// The rows of one table, in log order.
+pub(crate) struct TableRows<'a> {
+    pub(crate) table: &'a Table,
+    written: Vec<&'a Arc<TableBatch>>,
+}
+
+impl TableRows<'_> {
+    /// A batch for each stretch of rows with the same columns.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = Result<RecordBatch, ArrowError>> {
+        let stretches = self.written.chunk_by(|first, second| same_columns(first, second));
+        stretches.map(|alike| merge(self.table, alike))
+    }
+}
+
+/// Committed batches by table, in first-write order. Tables that are gone from the catalog are left out.
+pub(crate) fn by_table<'a>(state: &'a CatalogState, batches: &'a [CommittedBatch]) -> Vec<TableRows<'a>> {
     let mut by_table: Vec<(TableId, Vec<&Arc<TableBatch>>)> = Vec::new();
     for CommittedBatch { batch, .. } in batches {
         match by_table.iter_mut().find(|(table, _)| *table == batch.table) {
@@ -51,18 +62,27 @@ pub(crate) fn encode_committed(
             None => by_table.push((batch.table, vec![batch])),
         }
     }
-    let mut tables = Vec::with_capacity(by_table.len());
+    let known = by_table.into_iter().filter_map(|(table, written)| {
+        let table = state.table_by_id(table)?;
+        Some(TableRows { table, written })
+    });
+    known.collect()
+}
+
+/// Encodes committed batches.
+pub(crate) fn encode_committed(
+    state: &CatalogState,
+    batches: &[CommittedBatch],
+) -> Result<EncodedRows, ArrowError> {
     let columns = batches.iter().flat_map(|committed| &committed.batch.columns);
     let bytes = columns.map(|(_, column)| column.get_array_memory_size()).sum();
     let mut blob = Vec::with_capacity(bytes);
     let mut rows = 0;
-    for (table_id, of_table) in by_table {
-        let Some(table) = state.table_by_id(table_id) else {
-            continue;
-        };
+    let mut tables = Vec::new();
+    for table_rows in by_table(state, batches) {
         let mut stream_bytes = Vec::new();
-        for alike in of_table.chunk_by(|first, second| same_columns(first, second)) {
-            let batch = merge(table, alike)?;
+        for batch in table_rows.batches() {
+            let batch = batch?;
             rows += batch.num_rows() as u64;
             stream_bytes.push(append_stream(
                 &batch.schema(),
@@ -71,7 +91,7 @@ pub(crate) fn encode_committed(
             )?);
         }
         tables.push(TableWrites {
-            table_name: table.name.to_string(),
+            table_name: table_rows.table.name.to_string(),
             stream_bytes,
         });
     }

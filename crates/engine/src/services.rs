@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidemill_catalog::Catalog;
-use tidemill_ingest::{Ingest, TriggerKey};
+use tidemill_ingest::{Ingest, Lsn, TriggerKey};
 use tidemill_plugin_repo::PREFIX;
 use tidemill_query::QueryEngine;
-use tidemill_triggers::Position;
+use tidemill_triggers::{Position, StartAt};
 use tidemill_worker_proto::PluginForm;
 use tokio::sync::Semaphore;
 
 use crate::EngineConfig;
 use crate::clock::Clock;
 use crate::dead_letters::DeadLetters;
+use crate::error::EngineError;
 use crate::global_cache::GlobalCache;
 use crate::launcher::Launcher;
 use crate::plugin_files::{PluginFileError, PluginFiles, ResolvedPlugin};
@@ -61,6 +62,23 @@ impl Services {
             plugin_dir,
             outage: fetched.outage,
         })
+    }
+
+    /// The newest record that somebody who starts there is not shown.
+    pub(crate) async fn start_position(&self, start_at: StartAt) -> Result<Lsn, EngineError> {
+        match start_at {
+            StartAt::Now => Ok(*self.ingest.committed().borrow()),
+            StartAt::Beginning => Ok(self.ingest.log_start()),
+            StartAt::Time(time) => {
+                let time_ns = time.timestamp_nanos_opt().ok_or_else(|| {
+                    EngineError::Invalid(format!(
+                        "start_at {time} is outside the times that can be written"
+                    ))
+                })?;
+                let found = self.ingest.position_before(time_ns).await;
+                found.map_err(|error| EngineError::Log(error.to_string()))
+            }
+        }
     }
 
     /// Does something with a plugin's files, off the async threads.

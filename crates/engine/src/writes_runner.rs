@@ -12,7 +12,9 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tidemill_catalog::{CatalogState, DatabaseId};
-use tidemill_ingest::{CommittedBatch, Lsn, ReadLimits, TableFilter, TriggerProgress, WriteError};
+use tidemill_ingest::{
+    CommittedBatch, Lsn, ReadLimits, TableFilter, TriggerKey, TriggerProgress, WriteError,
+};
 use tidemill_triggers::{Cursor, LogRange, Position, RunTicket, TriggerSpec};
 use tidemill_worker_proto::Work;
 use tokio::time::Instant;
@@ -23,6 +25,7 @@ use crate::error_behavior::{RunOutcome, run_to_the_end};
 use crate::plugin_logs::LogText;
 use crate::row_batches::{EncodedRows, encode_committed};
 use crate::run_execution::{Committed, RunRequest};
+use crate::services::Services;
 use crate::trigger_task::RunnerExit;
 use crate::worker_session::Session;
 
@@ -242,32 +245,11 @@ impl LogReader {
         }
     }
 
-    /// What was written after a position, read with a filter that knows every table in it.
-    async fn read_after(
-        &self,
-        after: Lsn,
-    ) -> Result<(Arc<CatalogState>, Vec<CommittedBatch>, Lsn), WriteError> {
-        let services = &self.session.services;
-        let catalog = services.catalog();
-        let mut state = catalog.state();
-        loop {
-            let filter = self.filter(&state);
-            // Runs that are in flight together share the bounds of one.
-            let share = self.session.concurrency();
-            let limits = ReadLimits {
-                rows: (services.config.run_rows_max / share).max(1),
-                bytes: (services.config.run_bytes_max / share).max(1),
-                joined_depth_max: services.config.trigger_depth_max / JOINED_DEPTH_DIVISOR,
-            };
-            let read = services.ingest.read_after(after, &filter, limits).await?;
-            // A table is in the catalog before its first row is in the log: if the catalog has not changed since the
-            // filter was made, the read has missed none.
-            let state_after = catalog.state();
-            if Arc::ptr_eq(&state, &state_after) {
-                return Ok((state, read.batches, read.next));
-            }
-            state = state_after;
-        }
+    /// What was written after a position.
+    async fn read_after(&self, after: Lsn) -> Result<LogRead, WriteError> {
+        // Runs that are in flight together share the bounds of one.
+        let share = self.session.concurrency();
+        read_log(&self.session.services, after, share, |state| self.filter(state)).await
     }
 
     fn filter(&self, state: &Arc<CatalogState>) -> TableFilter {
@@ -305,12 +287,8 @@ impl LogReader {
     }
 
     fn request(&self, range: LogRange, rows: EncodedRows, depth: u16) -> RunRequest {
-        let key = self.session.key;
         RunRequest {
-            run_id: format!(
-                "w-{}-{}-{}-{}",
-                key.database.0, key.trigger_id, range.after, range.through
-            ),
+            run_id: run_id(self.session.key, range),
             work: Work::Writes { tables: rows.tables },
             blob: rows.blob,
             start_row: LogText::Static("starting execution of wal plugin."),
@@ -319,6 +297,43 @@ impl LogReader {
             settles: None,
         }
     }
+}
+
+/// Committed batches with a state of the catalog that knows their tables, and where to read on.
+pub(crate) type LogRead = (Arc<CatalogState>, Vec<CommittedBatch>, Lsn);
+
+/// What one run may be given of what was written after a position, read with a filter that knows every table in it.
+pub(crate) async fn read_log(
+    services: &Services,
+    after: Lsn,
+    share: usize,
+    filter: impl Fn(&Arc<CatalogState>) -> TableFilter,
+) -> Result<LogRead, WriteError> {
+    let limits = ReadLimits {
+        rows: (services.config.run_rows_max / share).max(1),
+        bytes: (services.config.run_bytes_max / share).max(1),
+        joined_depth_max: services.config.trigger_depth_max / JOINED_DEPTH_DIVISOR,
+    };
+    let catalog = services.catalog();
+    let mut state = catalog.state();
+    loop {
+        let read = services.ingest.read_after(after, &filter(&state), limits).await?;
+        // A table is in the catalog before its first row is in the log: if the catalog has not changed since the
+        // filter was made, the read has missed none.
+        let state_after = catalog.state();
+        if Arc::ptr_eq(&state, &state_after) {
+            return Ok((state, read.batches, read.next));
+        }
+        state = state_after;
+    }
+}
+
+/// The name of the run over a part of the log.
+pub(crate) fn run_id(key: TriggerKey, range: LogRange) -> String {
+    format!(
+        "w-{}-{}-{}-{}",
+        key.database.0, key.trigger_id, range.after, range.through
+    )
 }
 
 async fn encode(state: Arc<CatalogState>, batches: Vec<CommittedBatch>) -> Result<EncodedRows, String> {
@@ -333,7 +348,7 @@ async fn encode(state: Arc<CatalogState>, batches: Vec<CommittedBatch>) -> Resul
 }
 
 /// The tables that a trigger reads, as the catalog is at that moment.
-fn table_filter(state: &CatalogState, database: DatabaseId, spec: &TriggerSpec) -> TableFilter {
+pub(crate) fn table_filter(state: &CatalogState, database: DatabaseId, spec: &TriggerSpec) -> TableFilter {
     let Some(database) = state.database_by_id(database) else {
         return TableFilter::AnyOf(Arc::default());
     };

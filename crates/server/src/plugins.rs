@@ -8,8 +8,9 @@ use axum::extract::State;
 use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Deserializer};
 use tidemill_engine::{
-    CreateTrigger, Dropped, InstallPackages, InstallRequirements, ReplaceDirectory, Replayed,
-    SelectDeadLetters, TestReport, TestRequest, TestSchedule, TestWal, UpdateFile, UpdateTrigger, UploadFile,
+    CreateTrigger, Dropped, InstallPackages, InstallRequirements, RecordNext, RecordedRun, RecordingHead,
+    ReplaceDirectory, Replayed, SelectDeadLetters, StartRecording, TestReport, TestRequest, TestSchedule,
+    TestWal, UpdateFile, UpdateTrigger, UploadDirectory, UploadFile,
 };
 
 use crate::body;
@@ -128,6 +129,24 @@ pub(crate) async fn disable_trigger(
     Ok(StatusCode::OK)
 }
 
+pub(crate) async fn start_recording(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<Json<RecordingHead>, ApiError> {
+    let request: StartRecording = state.bodies.read_json(&headers, request_body).await?;
+    Ok(Json(state.engine.start_recording(&request).await?))
+}
+
+pub(crate) async fn record_next(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<Json<RecordedRun>, ApiError> {
+    let request: RecordNext = state.bodies.read_json(&headers, request_body).await?;
+    Ok(Json(state.engine.record_next(&request).await?))
+}
+
 pub(crate) async fn upload_file(
     State(state): State<Arc<AppState>>,
     headers: HeaderMap,
@@ -147,6 +166,16 @@ pub(crate) async fn update_file(
     let mut request: UpdateFile = state.bodies.read_json(&headers, request_body).await?;
     request.db = database_of(&uri)?.or(request.db);
     state.engine.update_file(request).await?;
+    Ok(StatusCode::OK)
+}
+
+pub(crate) async fn upload_directory(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<StatusCode, ApiError> {
+    let request: UploadDirectory = state.bodies.read_json(&headers, request_body).await?;
+    state.engine.upload_directory(request).await?;
     Ok(StatusCode::OK)
 }
 

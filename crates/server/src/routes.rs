@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{get, post};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE,
@@ -55,6 +55,8 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         )
         .route(&format!("{TRIGGER}/enable"), post(plugins::enable_trigger))
         .route(&format!("{TRIGGER}/disable"), post(plugins::disable_trigger))
+        .route(&format!("{TRIGGER}/record"), post(plugins::start_recording))
+        .route(&format!("{TRIGGER}/record/next"), post(plugins::record_next))
         .route(
             &format!("{TRIGGER}/dead_letters/replay"),
             post(plugins::replay_dead_letters),
@@ -78,7 +80,10 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
             "/api/v3/plugins/files",
             post(plugins::upload_file).put(plugins::update_file),
         )
-        .route("/api/v3/plugins/directory", put(plugins::replace_directory))
+        .route(
+            "/api/v3/plugins/directory",
+            post(plugins::upload_directory).put(plugins::replace_directory),
+        )
         .route(
             &format!("{PLUGIN_REQUEST_PREFIX}{{*path}}"),
             get(plugin_requests::handle).post(plugin_requests::handle),

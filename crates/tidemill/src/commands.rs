@@ -2,16 +2,20 @@
 
 mod create;
 mod create_plugin;
+mod dead_letters;
 mod delete;
 mod install;
 mod logs;
 mod query;
+mod record;
+mod replay;
 mod serve;
 mod settings;
 mod show;
 mod show_system;
 mod switch;
 mod test_plugin;
+mod trigger_settings;
 mod update;
 mod write;
 
@@ -93,6 +97,9 @@ enum ClientCommand {
     /// Delete a database, a table or a trigger
     #[command(subcommand)]
     Delete(delete::DeleteCommand),
+    /// Forget runs that failed too often
+    #[command(subcommand)]
+    Drop(dead_letters::DropCommand),
     /// Enable a trigger
     #[command(subcommand)]
     Enable(switch::EnableCommand),
@@ -102,6 +109,12 @@ enum ClientCommand {
     /// Try a plugin without writing anything
     #[command(subcommand)]
     Test(test_plugin::TestCommand),
+    /// Save what a trigger is given, to run plugins on it
+    #[command(subcommand)]
+    Record(record::RecordCommand),
+    /// Run failed runs again, or a plugin on a recording
+    #[command(subcommand)]
+    Replay(replay::ReplayCommand),
     /// Install Python packages for plugins
     #[command(subcommand)]
     Install(install::InstallCommand),
@@ -142,9 +155,12 @@ async fn dispatch(command: ClientCommand) -> (Verb, Result<(), CommandError>) {
         ClientCommand::Logs(command) => (Verb::Logs, command.run().await),
         ClientCommand::Update(command) => (Verb::Update, command.run().await),
         ClientCommand::Delete(command) => (Verb::Delete, command.run().await),
+        ClientCommand::Drop(command) => (Verb::Drop, command.run().await),
         ClientCommand::Enable(command) => (Verb::Enable, command.run().await),
         ClientCommand::Disable(command) => (Verb::Disable, command.run().await),
         ClientCommand::Test(command) => (Verb::Test, command.run().await),
+        ClientCommand::Record(command) => (Verb::Record, command.run().await),
+        ClientCommand::Replay(command) => (Verb::Replay, command.run().await),
         ClientCommand::Install(command) => (Verb::Install, command.run().await),
     }
 }

@@ -21,6 +21,9 @@ pub(crate) enum CommandError {
     /// The server ended with an error, or did not start.
     #[error(transparent)]
     Serve(#[from] tidemill_server::ServeError),
+    /// Options that do not go together, which the parser cannot know.
+    #[error("{0}")]
+    Usage(String),
     /// Anything that needs no more than its text.
     #[error("{0}")]
     Message(String),
@@ -52,10 +55,13 @@ pub(crate) enum Verb {
     Create,
     Delete,
     Disable,
+    Drop,
     Enable,
     Install,
     Logs,
     Query,
+    Record,
+    Replay,
     Serve,
     Show,
     Test,
@@ -74,6 +80,11 @@ pub(crate) fn exit_code(verb: Verb, result: Result<(), CommandError>) -> ExitCod
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        // As the parser says it.
+        Err(CommandError::Usage(text)) => {
+            print::error(&format!("error: {text}\n\nFor more information, try '--help'."));
+            ExitCode::from(2)
+        }
         Err(error) => {
             print::error(&format!("{verb} command failed: {error}"));
             ExitCode::FAILURE

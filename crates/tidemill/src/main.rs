@@ -7,6 +7,7 @@
 //! - Only results go to standard output; progress, questions and failures go to standard error.
 //! - A command that fails prints `<Verb> command failed: <error>` and exits with 1; wrong usage exits with 2.
 
+mod author_package;
 mod commands;
 mod confirm;
 mod connection;

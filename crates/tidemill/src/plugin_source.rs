@@ -5,9 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tidemill_client::PluginFile;
+use tidemill_client::{FileContent, PluginFile};
 
 use crate::failure::CommandError;
+
+/// The most files and bytes of a plugin. More belongs into the plugin directory by other means, or is there by mistake.
+const FILES_MAX: usize = 1_000;
+const BYTES_MAX: u64 = 64 << 20;
 
 /// A plugin read from disk.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,13 +20,13 @@ pub(crate) enum PluginSource {
     File {
         /// Its name without folders.
         name: String,
-        content: String,
+        content: FileContent,
     },
     /// A folder with `__init__.py`.
     Package {
         /// Name of the folder.
         name: String,
-        /// Its Python files.
+        /// Its files, also those that are not Python.
         files: Vec<PluginFile>,
     },
 }
@@ -59,20 +63,60 @@ impl PluginSource {
     fn read_any(path: &Path) -> Result<Self, CommandError> {
         let name = base_name(path)?;
         if !path.is_dir() {
-            let content = fs::read_to_string(path).map_err(CommandError::file(path))?;
+            let mut budget = Budget::new(path);
+            let content = budget.read(path)?;
             return Ok(Self::File { name, content });
         }
         let mut paths = Vec::new();
-        collect_python_files(path, &mut paths)?;
+        collect_files(path, &mut paths)?;
         paths.sort();
-        if paths.is_empty() {
+        if !paths.iter().any(|path| has_extension(path, "py")) {
             return Err(CommandError::message("No Python files found in directory"));
         }
+        let mut budget = Budget::new(path);
         let files = paths
             .iter()
-            .map(|file| read_file(path, file))
+            .map(|file| read_file(path, file, &mut budget))
             .collect::<Result<_, _>>()?;
         Ok(Self::Package { name, files })
+    }
+}
+
+/// What may still be read of a plugin.
+struct Budget<'a> {
+    plugin: &'a Path,
+    files: usize,
+    bytes: u64,
+}
+
+impl<'a> Budget<'a> {
+    fn new(plugin: &'a Path) -> Self {
+        Self {
+            plugin,
+            files: 0,
+            bytes: 0,
+        }
+    }
+
+    fn read(&mut self, file: &Path) -> Result<FileContent, CommandError> {
+        let too_large = |what: String| {
+            Err(CommandError::message(format!(
+                "{} has more than {what}; leave out what is no part of the plugin, or copy it to the plugin directory of the \
+                 server",
+                self.plugin.display()
+            )))
+        };
+        self.files += 1;
+        self.bytes += fs::metadata(file).map_err(CommandError::file(file))?.len();
+        if self.files > FILES_MAX {
+            return too_large(format!("{FILES_MAX} files"));
+        }
+        if self.bytes > BYTES_MAX {
+            return too_large(format!("{} MiB", BYTES_MAX >> 20));
+        }
+        fs::read(file)
+            .map(FileContent::from)
+            .map_err(CommandError::file(file))
     }
 }
 
@@ -86,22 +130,37 @@ fn base_name(path: &Path) -> Result<String, CommandError> {
         .ok_or_else(|| CommandError::message(format!("{} has no usable name", path.display())))
 }
 
-fn collect_python_files(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), CommandError> {
+/// Collects what belongs to a plugin: not what is hidden, compiled or linked, nor virtual environments.
+fn collect_files(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), CommandError> {
     for entry in fs::read_dir(directory).map_err(CommandError::file(directory))? {
         let entry = entry.map_err(CommandError::file(directory))?;
         let path = entry.path();
         let file_type = entry.file_type().map_err(CommandError::file(&path))?;
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
         // Links are neither: they are not followed.
-        if file_type.is_dir() && entry.file_name() != "__pycache__" {
-            collect_python_files(&path, files)?;
-        } else if file_type.is_file() && path.extension().is_some_and(|extension| extension == "py") {
+        if file_type.is_dir() {
+            if name != "__pycache__" && !path.join("pyvenv.cfg").exists() {
+                collect_files(&path, files)?;
+            }
+        } else if file_type.is_file() && !has_extension(&path, "pyc") {
             files.push(path);
+        }
+        if files.len() > FILES_MAX {
+            // Enough to be refused; a folder chosen by mistake may have millions.
+            break;
         }
     }
     Ok(())
 }
 
-fn read_file(directory: &Path, file: &Path) -> Result<PluginFile, CommandError> {
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == wanted)
+}
+
+fn read_file(directory: &Path, file: &Path, budget: &mut Budget<'_>) -> Result<PluginFile, CommandError> {
     let relative = file
         .strip_prefix(directory)
         .expect("files are collected under the directory");
@@ -110,7 +169,7 @@ fn read_file(directory: &Path, file: &Path) -> Result<PluginFile, CommandError> 
         .ok_or_else(|| CommandError::message(format!("{} has a name that is not UTF-8", file.display())))?;
     Ok(PluginFile {
         relative_path: relative_path.to_owned(),
-        content: fs::read_to_string(file).map_err(CommandError::file(file))?,
+        content: budget.read(file)?,
     })
 }
 
@@ -125,7 +184,7 @@ mod tests {
         fs::write(&path, "pass").unwrap();
         let expected = PluginSource::File {
             name: "alert.py".into(),
-            content: "pass".into(),
+            content: FileContent::Text("pass".into()),
         };
         assert_eq!(PluginSource::read(&path).unwrap(), expected);
         let error = PluginSource::read(&dir.path().join("none.py")).unwrap_err();
@@ -135,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_gives_its_python_files() {
+    fn a_folder_gives_what_belongs_to_the_plugin() {
         let dir = tempfile::tempdir().unwrap();
         let package = dir.path().join("pack");
         fs::create_dir_all(package.join("inner/__pycache__")).unwrap();
@@ -153,12 +212,39 @@ mod tests {
         fs::write(package.join("__init__.py"), "a").unwrap();
         fs::write(package.join("inner/helper.py"), "b").unwrap();
         fs::write(package.join("inner/__pycache__/cached.py"), "c").unwrap();
+        fs::write(package.join("inner/old.pyc"), "c").unwrap();
+        fs::write(package.join("logo.png"), [0, 255]).unwrap();
+        fs::create_dir_all(package.join(".git")).unwrap();
+        fs::write(package.join(".git/config"), "").unwrap();
+        fs::write(package.join(".env"), "SECRET=1").unwrap();
+        fs::create_dir_all(package.join("env/lib")).unwrap();
+        fs::write(package.join("env/pyvenv.cfg"), "").unwrap();
+        fs::write(package.join("env/lib/other.py"), "").unwrap();
         std::os::unix::fs::symlink(package.join("__init__.py"), package.join("link.py")).unwrap();
         let PluginSource::Package { name, files } = PluginSource::read(&package.join("")).unwrap() else {
             panic!("a folder is a package");
         };
         assert_eq!(name, "pack");
         let paths: Vec<&str> = files.iter().map(|file| file.relative_path.as_str()).collect();
-        assert_eq!(paths, ["__init__.py", "inner/helper.py"]);
+        assert_eq!(paths, ["__init__.py", "data.json", "inner/helper.py", "logo.png"]);
+        assert_eq!(files[1].content, FileContent::Text("{}".into()));
+        assert_eq!(files[3].content, FileContent::Binary(vec![0, 255]));
+    }
+
+    #[test]
+    fn a_folder_chosen_by_mistake_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("__init__.py"), "").unwrap();
+        for number in 0..FILES_MAX {
+            fs::write(dir.path().join(number.to_string()), "").unwrap();
+        }
+        let error = PluginSource::read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("has more than 1000 files"), "{error}");
+
+        let large = dir.path().join("large.py");
+        let file = fs::File::create(&large).unwrap();
+        file.set_len(BYTES_MAX + 1).unwrap();
+        let error = PluginSource::read(&large).unwrap_err().to_string();
+        assert!(error.contains("has more than 64 MiB"), "{error}");
     }
 }

@@ -233,3 +233,124 @@ async fn system_tables_are_shown() {
     []
     ");
 }
+
+#[tokio::test]
+async fn settings_are_given_changed_and_taken_back() {
+    let (server, cli) = start().await;
+    cli.run(&["create", "database", "weather"]);
+    fs::write(cli.folder().join("plugins/p.py"), "").unwrap();
+    let create = |name: &str, spec: &str, more: &[&str]| {
+        let arguments = [
+            "create",
+            "trigger",
+            name,
+            "--path",
+            "p.py",
+            "--disabled",
+            "--trigger-spec",
+            spec,
+        ];
+        cli.run(&[&arguments, more].concat())
+    };
+    let limits = [
+        "--run-timeout",
+        "30s",
+        "--memory-limit",
+        "256MB",
+        "--catch-up",
+        "latest",
+    ];
+    assert_snapshot!(create("report", "every:90s", &limits), @r"
+    exit code 0
+    --- stdout
+    Trigger report created successfully
+    ");
+    let update = [
+        "update",
+        "trigger",
+        "-t",
+        "report",
+        "--run-asynchronous",
+        "--memory-limit",
+        "default",
+    ];
+    assert_snapshot!(cli.run(&update), @r"
+    exit code 0
+    --- stdout
+    Trigger 'report' updated successfully
+    ");
+    assert_snapshot!(cli.run(&["update", "trigger", "-t", "report", "--workers", "2"]), @r#"
+    exit code 1
+    --- stderr
+    Update command failed: server responded with error [400 Bad Request]: {"error":"the setting 'workers' is for HTTP endpoints (request:); this trigger runs on a schedule"}
+    "#);
+    assert_snapshot!(cli.run(&["update", "trigger", "-t", "report", "--workers", "default"]), @r"
+    exit code 0
+    --- stdout
+    Trigger 'report' updated successfully
+    ");
+    // Clients that do not check are refused too.
+    let body = serde_json::json!({
+        "db": "weather", "trigger_name": "t", "plugin_filename": "p.py", "disabled": true,
+        "trigger_specification": "table:air", "trigger_settings": { "catch_up": "all" },
+    });
+    let answer = server
+        .post_json("/api/v3/configure/processing_engine_trigger", &body)
+        .await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(
+        answer.json()["error"],
+        "the setting 'catch_up' is for schedules (every:, cron:); this trigger runs on writes"
+    );
+}
+
+#[tokio::test]
+async fn a_folder_is_uploaded_with_all_that_belongs_to_it() {
+    let (_server, cli) = start().await;
+    cli.run(&["create", "database", "weather"]);
+    let (source, target) = (cli.folder().join("pack"), cli.folder().join("plugins/pack"));
+    fs::create_dir_all(source.join("data")).unwrap();
+    fs::create_dir_all(source.join(".git")).unwrap();
+    fs::write(source.join("__init__.py"), "").unwrap();
+    fs::write(source.join("data/limits.toml"), "limit = 30").unwrap();
+    fs::write(source.join("data/logo.png"), [0x89, b'P', 0xff, 0]).unwrap();
+    fs::write(source.join(".git/config"), "").unwrap();
+    let created = cli.run(&[
+        "create",
+        "trigger",
+        "pack",
+        "--path",
+        "pack",
+        "--upload",
+        "--trigger-spec",
+        "all_tables",
+        "--disabled",
+    ]);
+    assert_eq!(
+        created,
+        "exit code 0\n--- stdout\nTrigger pack created successfully"
+    );
+    assert_eq!(
+        fs::read(target.join("data/logo.png")).unwrap(),
+        [0x89, b'P', 0xff, 0]
+    );
+    assert_eq!(fs::read(target.join("data/limits.toml")).unwrap(), b"limit = 30");
+    assert!(!target.join(".git").exists());
+
+    fs::remove_file(source.join("data/limits.toml")).unwrap();
+    fs::write(source.join("data/logo.png"), [0xfe]).unwrap();
+    assert_snapshot!(cli.run(&["update", "trigger", "-t", "pack", "-p", "pack"]), @r"
+    exit code 0
+    --- stdout
+    Trigger 'pack' updated successfully (atomic directory replacement)
+    ");
+    assert_eq!(fs::read(target.join("data/logo.png")).unwrap(), [0xfe]);
+    assert!(!target.join("data/limits.toml").exists());
+
+    fs::write(source.join("large.bin"), vec![0xff; 9 << 20]).unwrap();
+    let refused = cli.run(&["update", "trigger", "-t", "pack", "-p", "pack"]);
+    assert!(
+        refused.contains("413 Payload Too Large") && refused.contains("--max-http-request-size"),
+        "{refused}"
+    );
+}

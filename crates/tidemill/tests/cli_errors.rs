@@ -52,6 +52,57 @@ fn wrong_usage_exits_with_2() {
             "panic"
         ])
     );
+    let create = [
+        "create",
+        "trigger",
+        "t",
+        "-d",
+        "db",
+        "--path",
+        "p.py",
+        "--trigger-spec",
+    ];
+    for (name, more) in [
+        (
+            "create_trigger_with_a_bad_timeout",
+            &["all_tables", "--run-timeout", "0s"][..],
+        ),
+        (
+            "create_trigger_with_a_bad_size",
+            &["all_tables", "--memory-limit", "much"],
+        ),
+        ("create_trigger_without_workers", &["request:a", "--workers", "0"]),
+        (
+            "create_trigger_with_a_bad_method",
+            &["request:a", "--methods", "GET,LOOK"],
+        ),
+        (
+            "create_trigger_with_a_bad_catch_up",
+            &["every:1s", "--catch-up", "some"],
+        ),
+        (
+            "create_trigger_with_a_bad_start",
+            &["all_tables", "--start-at", "yesterday"],
+        ),
+        (
+            "create_trigger_with_a_misplaced_catch_up",
+            &["table:air", "--catch-up", "all"],
+        ),
+        (
+            "create_trigger_with_misplaced_methods",
+            &["every:1s", "--methods", "GET"],
+        ),
+        (
+            "create_trigger_with_a_misplaced_start",
+            &["every:1s", "--start-at", "beginning"],
+        ),
+    ] {
+        assert_snapshot!(name, cli.run(&[&create, more].concat()));
+    }
+    assert_snapshot!(
+        "update_trigger_with_no_change",
+        cli.run(&["update", "trigger", "-d", "db", "-t", "t"])
+    );
     assert_snapshot!(
         "create_table_with_a_bad_type",
         cli.run(&["create", "table", "t", "-d", "db", "--fields", "f:int32"])
@@ -165,13 +216,17 @@ fn every_command_says_when_nobody_answers() {
             "all_tables"
         ])
     );
-    let commands: [(&str, &[&str]); 9] = [
+    let commands: [(&str, &[&str]); 13] = [
         ("Create", &["create", "database", "db"]),
         ("Update", &["update", "database", "-d", "db", "-r", "30d"]),
         ("Delete", &["delete", "database", "db", "--yes"]),
         ("Enable", &["enable", "trigger", "t", "-d", "db"]),
         ("Disable", &["disable", "trigger", "t", "-d", "db"]),
         ("Show", &["show", "databases"]),
+        ("Show", &["show", "dead-letters", "-d", "db"]),
+        ("Drop", &["drop", "dead-letters", "-d", "db", "-t", "t"]),
+        ("Replay", &["replay", "trigger", "t", "-d", "db"]),
+        ("Record", &["record", "trigger", "t", "-d", "db", "-o", "f"]),
         ("Show", &["show", "system", "-d", "db", "table-list"]),
         (
             "Test",

@@ -6,7 +6,7 @@ use support::Cli;
 
 #[test]
 fn help_of_every_command() {
-    const COMMANDS: [&str; 28] = [
+    const COMMANDS: [&str; 35] = [
         "",
         "serve",
         "query",
@@ -20,6 +20,7 @@ fn help_of_every_command() {
         "show databases",
         "show plugins",
         "show triggers",
+        "show dead-letters",
         "show summary",
         "show system",
         "show system table",
@@ -32,7 +33,13 @@ fn help_of_every_command() {
         "delete trigger",
         "enable trigger",
         "disable trigger",
+        "drop dead-letters",
+        "record trigger",
+        "replay",
+        "replay trigger",
+        "replay plugin",
         "test wal_plugin",
+        "test schedule_plugin",
         "test request_plugin",
         "install package",
     ];

@@ -23,7 +23,9 @@ mod methods;
 mod position;
 mod schedule;
 mod scheduler;
+mod setting_scope;
 mod settings;
+mod settings_patch;
 mod spec;
 mod start_at;
 
@@ -37,8 +39,11 @@ pub use methods::{Methods, UnknownMethod};
 pub use position::{LogRange, Position};
 pub use schedule::Schedule;
 pub use scheduler::{CATCH_UP_MAX, Scheduler, Step};
+pub use setting_scope::SettingError;
 pub use settings::{
-    CatchUp, ErrorBehavior, OUTPUT_LIMIT_MAX, TriggerSettings, UnknownCatchUp, UnknownErrorBehavior,
+    CatchUp, ErrorBehavior, OUTPUT_LIMIT_MAX, RunTimeoutError, TriggerSettings, UnknownCatchUp,
+    UnknownErrorBehavior, parse_run_timeout,
 };
+pub use settings_patch::SettingsPatch;
 pub use spec::{PluginType, SpecError, TriggerSpec};
 pub use start_at::{StartAt, StartAtError};

@@ -159,6 +159,27 @@ fn output_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Byt
     }
 }
 
+/// A text that is not the longest duration of a run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunTimeoutError {
+    /// Not a duration at all.
+    #[error("'{0}' is not a duration, expected for example 30s or 1m 30s")]
+    NotADuration(String),
+    /// A run cannot take no time.
+    #[error("a time limit must not be zero")]
+    Zero,
+}
+
+/// Reads the longest duration of a run: any but zero.
+pub fn parse_run_timeout(text: &str) -> Result<Duration, RunTimeoutError> {
+    let duration =
+        humantime::parse_duration(text).map_err(|_| RunTimeoutError::NotADuration(text.to_owned()))?;
+    if duration.is_zero() {
+        return Err(RunTimeoutError::Zero);
+    }
+    Ok(duration)
+}
+
 /// A duration as text, such as `1m 30s`.
 mod duration_text {
     use std::time::Duration;
@@ -178,13 +199,9 @@ mod duration_text {
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
         let text: Option<String> = Deserialize::deserialize(deserializer)?;
-        let Some(text) = text else { return Ok(None) };
-        let duration = humantime::parse_duration(&text)
-            .map_err(|error| serde::de::Error::custom(format!("'{text}' is not a duration: {error}")))?;
-        if duration.is_zero() {
-            return Err(serde::de::Error::custom("a time limit must not be zero"));
-        }
-        Ok(Some(duration))
+        text.map(|text| super::parse_run_timeout(&text))
+            .transpose()
+            .map_err(serde::de::Error::custom)
     }
 }
 

@@ -21,6 +21,7 @@ from tidemill.testing.fake_local import FakeLocal
 from tidemill.testing.line_protocol import FieldValue, Line, LineProtocolError, UnsignedInt, lines
 from tidemill.testing.plugin import Plugin, load_plugin, publish_builtins
 from tidemill.testing.queries import Answers, Query, Rows
+from tidemill.testing.recording import RecordedRun, Recording, RecordingError
 from tidemill.testing.response import Response
 from tidemill.testing.run import Run
 from tidemill.testing.state import FakeState
@@ -40,6 +41,9 @@ __all__ = [
     "LineProtocolError",
     "Plugin",
     "Query",
+    "RecordedRun",
+    "Recording",
+    "RecordingError",
     "Response",
     "Rows",
     "Run",
@@ -60,7 +64,7 @@ publish_builtins()
 
 def run_writes(
     plugin: Plugin,
-    written: Written,
+    written: Written | RecordedRun,
     args: Mapping[str, str] | None = None,
     *,
     database: str = "test",

@@ -16,6 +16,7 @@ from tidemill.testing.failures import RunFailed
 from tidemill.testing.fake_local import FakeLocal
 from tidemill.testing.plugin import Plugin, entry_point, load_plugin
 from tidemill.testing.queries import Answers
+from tidemill.testing.recording import RecordedRun
 from tidemill.testing.response import Response, failure, response
 from tidemill.testing.run import Run
 from tidemill.testing.state import FakeState
@@ -72,14 +73,18 @@ class Trigger:
         """The plugin's module, or its entry point."""
         return self._plugin
 
-    def run_writes(self, written: Written, *, check: bool = True) -> Run:
-        """Runs `process_writes` for data that was written: line protocol, builders, or rows by table.
+    def run_writes(self, written: Written | RecordedRun, *, check: bool = True) -> Run:
+        """Runs `process_writes` for data that was written: line protocol, builders, rows by table, or a run of a `Recording`.
 
-        Lines without a time get that of the clock.
+        Lines without a time get that of the clock. A recorded run keeps its `run_id`.
         """
-        batches = table_batches(written, self.clock.now_ns)
+        run_id: str | None = None
+        if isinstance(written, RecordedRun):
+            batches, run_id = written.table_batches(), written.run_id
+        else:
+            batches = table_batches(written, self.clock.now_ns)
         return self._run(
-            "process_writes", lambda function, local, args: function(local, batches, args), check
+            "process_writes", lambda function, local, args: function(local, batches, args), check, run_id
         )
 
     def run_scheduled(self, call_time: datetime | None = None, *, check: bool = True) -> Run:
@@ -109,8 +114,8 @@ class Trigger:
             check,
         )
 
-    def _run(self, name: str, call: _Call, check: bool) -> Run:
-        local = self._new_local()
+    def _run(self, name: str, call: _Call, check: bool, run_id: str | None = None) -> Run:
+        local = self._new_local(run_id)
         answer: Response | None = None
         error: BaseException | None = None
         # What the plugin's function raises is reported in other words than what comes after it.
@@ -133,12 +138,12 @@ class Trigger:
             raise error
         return Run(local, error, answer)
 
-    def _new_local(self) -> FakeLocal:
+    def _new_local(self, run_id: str | None) -> FakeLocal:
         self._runs += 1
         return FakeLocal(
             database=self._database,
             trigger_name=self._trigger_name,
-            run_id=f"run-{self._runs}",
+            run_id=run_id or f"run-{self._runs}",
             args=self._args,
             queries=self.queries,
             cache=self._cache,

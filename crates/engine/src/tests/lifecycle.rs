@@ -7,7 +7,7 @@ use tidemill_triggers::PluginType;
 
 use super::fake_python::{Action, FakePython};
 use super::{Server, trigger};
-use crate::{EngineErrorKind, UpdateFile, UploadFile};
+use crate::{EngineErrorKind, FileContent, UpdateFile, UploadFile};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checks_have_their_order_kind_and_text() {
@@ -214,7 +214,7 @@ async fn files_are_updated_through_the_trigger_that_uses_them() {
     let python = FakePython::new(|_| Action::Return(vec![]));
     let server = Server::start(&python).await;
     server.write("db", "cpu x=0 1").await;
-    let content = |text: &str| text.to_owned();
+    let content = |text: &str| FileContent::from(text);
     let upload = UploadFile {
         plugin_name: "dir/new.py".to_owned(),
         content: content("1"),

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use tidemill_client::{Client, CreateTable, CreateTrigger, Field, TriggerSettings};
-use tidemill_triggers::{ErrorBehavior, TriggerSpec, parse_trigger_arguments};
+use tidemill_client::{Client, ClientError, CreateTable, CreateTrigger, Field};
+use tidemill_triggers::{ErrorBehavior, StartAt, TriggerSettings, TriggerSpec, parse_trigger_arguments};
 
-use super::create_plugin::PluginArgs;
+use super::{
+    create_plugin::PluginArgs,
+    trigger_settings::{self, SettingArgs},
+};
 use crate::{
     connection::{Connection, Database},
     failure::CommandError,
@@ -23,7 +26,7 @@ pub(crate) enum CreateCommand {
     /// Create a plugin to start from, on this machine
     Plugin(PluginArgs),
     /// Create a trigger: when to run which plugin
-    Trigger(TriggerArgs),
+    Trigger(Box<TriggerArgs>),
 }
 
 impl CreateCommand {
@@ -142,7 +145,10 @@ Examples:
     --trigger-arguments threshold=30
   tidemill create trigger report --database weather --path ./report --upload \\
     --trigger-spec 'cron:0 0 6 * * *'
-  tidemill create trigger latest --database weather --path latest.py --trigger-spec request:latest";
+  tidemill create trigger latest --database weather --path latest.py --trigger-spec request:latest \\
+    --workers 4 --methods GET,PUT
+  tidemill create trigger totals --database weather --path totals.py --trigger-spec all_tables \\
+    --start-at beginning --error-behavior retry --max-attempts 5 --memory-limit 256MB";
 
 #[derive(Debug, Args)]
 #[command(after_help = TRIGGER_HELP)]
@@ -181,9 +187,18 @@ pub(crate) struct TriggerArgs {
     #[arg(long, default_value = "log", value_name = "BEHAVIOR")]
     error_behavior: ErrorBehavior,
 
-    /// Send the plugin to the server first
+    /// Send the plugin to the server first. Of a folder all files are sent, also those that are not Python, but nothing that is
+    /// hidden, linked, __pycache__ or a virtual environment
     #[arg(long)]
     upload: bool,
+
+    /// What a trigger on writes is shown first: now (what is written from now on), beginning (all that is still in the log),
+    /// or what was written since a time such as 2026-01-31T06:00:00Z
+    #[arg(long, value_name = "WHERE")]
+    start_at: Option<StartAt>,
+
+    #[command(flatten)]
+    settings: SettingArgs,
 
     #[command(flatten)]
     connection: Connection,
@@ -192,13 +207,30 @@ pub(crate) struct TriggerArgs {
 impl TriggerArgs {
     async fn run(self) -> Result<(), CommandError> {
         let name = self.trigger_name.clone();
-        self.create().await.inspect_err(|error| {
+        let settings = self.settings()?;
+        self.create(settings).await.inspect_err(|error| {
             print::error(&format!("Failed to create trigger: {error}"));
         })?;
         print::line(&format!("Trigger {name} created successfully"))
     }
 
-    async fn create(self) -> Result<(), CommandError> {
+    /// How it runs, as far as that goes with when it runs.
+    fn settings(&self) -> Result<TriggerSettings, CommandError> {
+        let settings = trigger_settings::patch(self.settings.fields())?.apply(TriggerSettings {
+            run_async: self.run_asynchronous,
+            error_behavior: self.error_behavior,
+            ..TriggerSettings::default()
+        });
+        let plugin_type = self.trigger_spec.plugin_type();
+        let start_at = self.start_at.unwrap_or_default();
+        settings
+            .check_for(plugin_type)
+            .and_then(|()| start_at.check_for(plugin_type))
+            .map_err(trigger_settings::misplaced)?;
+        Ok(settings)
+    }
+
+    async fn create(self, settings: TriggerSettings) -> Result<(), CommandError> {
         let client = self.connection.client()?;
         let path = self
             .path
@@ -216,12 +248,10 @@ impl TriggerArgs {
             trigger_name: self.trigger_name,
             plugin_filename,
             trigger_specification: self.trigger_spec.to_string(),
-            trigger_settings: TriggerSettings {
-                run_async: self.run_asynchronous,
-                error_behavior: self.error_behavior.to_string(),
-            },
+            trigger_settings: settings,
             trigger_arguments: (!arguments.is_empty()).then_some(arguments),
             disabled: self.disabled,
+            start_at: self.start_at,
         };
         Ok(client.create_trigger(&trigger).await?)
     }
@@ -231,16 +261,25 @@ impl TriggerArgs {
 pub(super) async fn upload(client: &Client, source: PluginSource) -> Result<String, CommandError> {
     match source {
         PluginSource::File { name, content } => {
-            client.upload_plugin_file(&name, &content).await?;
+            let uploaded = client.upload_plugin_file(&name, &content).await;
+            uploaded.map_err(upload_failed)?;
             Ok(name)
         }
         PluginSource::Package { name, files } => {
-            for file in files {
-                let path = format!("{name}/{}", file.relative_path);
-                client.upload_plugin_file(&path, &file.content).await?;
-            }
+            let uploaded = client.upload_plugin_directory(&name, &files).await;
+            uploaded.map_err(upload_failed)?;
             Ok(name)
         }
+    }
+}
+
+/// Says what to do about a plugin that is larger than a request may be.
+pub(super) fn upload_failed(error: ClientError) -> CommandError {
+    match &error {
+        ClientError::Http { status, .. } if status.as_u16() == 413 => CommandError::message(format!(
+            "{error}; leave out what is no part of the plugin, or raise --max-http-request-size of the server"
+        )),
+        _ => error.into(),
     }
 }
 

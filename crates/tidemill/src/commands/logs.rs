@@ -4,12 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use serde_json::{Map, Value};
-use tidemill_client::{Client, ClientError, QueryRequest};
+use tidemill_client::{Client, ClientError};
 
+use super::show::query_with;
 use crate::{
     connection::{Connection, Database},
     failure::CommandError,
+    format::Format,
     print,
 };
 
@@ -137,14 +138,10 @@ impl TriggerArgs {
     }
 
     async fn query(&self, client: &Client, sql: &str) -> Result<String, ClientError> {
-        let name = Value::from(self.trigger_name.as_str());
-        let request = QueryRequest {
-            database: self.database.database.clone(),
-            query: sql.to_owned(),
-            format: "json".to_owned(),
-            params: Map::from_iter([("name".to_owned(), name)]),
-        };
-        client.query_sql(&request).await?.text().await
+        let name = ("name", self.trigger_name.as_str());
+        let database = &self.database.database;
+        let answer = query_with(client, database, sql.to_owned(), [name], Format::Json).await?;
+        answer.text().await
     }
 }
 

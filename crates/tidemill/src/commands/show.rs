@@ -1,9 +1,9 @@
-//! `show databases`, `show plugins`, `show triggers`, `show summary`, `show system`
+//! `show databases`, `show plugins`, `show triggers`, `show summary`, `show dead-letters`, `show system`
 
 use clap::{Args, Subcommand, ValueEnum};
 use tidemill_client::{Client, ClientError, QueryAnswer, QueryRequest};
 
-use super::show_system::SystemArgs;
+use super::{dead_letters::ShowArgs as DeadLettersArgs, show_system::SystemArgs};
 use crate::{
     connection::{Connection, Database},
     failure::CommandError,
@@ -24,6 +24,8 @@ pub(crate) enum ShowCommand {
     Triggers(TriggersArgs),
     /// List the tables and triggers of a database
     Summary(SummaryArgs),
+    /// List runs that failed too often
+    DeadLetters(DeadLettersArgs),
     /// Show system tables of a database
     System(SystemArgs),
 }
@@ -35,6 +37,7 @@ impl ShowCommand {
             Self::Plugins(args) => args.run().await,
             Self::Triggers(args) => args.run().await,
             Self::Summary(args) => args.run().await,
+            Self::DeadLetters(args) => args.run().await,
             Self::System(args) => args.run().await,
         }
     }
@@ -47,11 +50,25 @@ pub(super) async fn query(
     sql: String,
     format: Format,
 ) -> Result<QueryAnswer, ClientError> {
+    query_with(client, database, sql, [], format).await
+}
+
+/// Runs a query of our own that has `$name` parameters.
+pub(super) async fn query_with(
+    client: &Client,
+    database: &str,
+    sql: String,
+    parameters: impl IntoIterator<Item = (&str, &str)>,
+    format: Format,
+) -> Result<QueryAnswer, ClientError> {
+    let params = parameters
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.into()));
     let request = QueryRequest {
         database: database.to_owned(),
         query: sql,
         format: format.name().to_owned(),
-        params: serde_json::Map::new(),
+        params: params.collect(),
     };
     client.query_sql(&request).await
 }

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Subcommand};
-use tidemill_client::{Client, UpdateTrigger, UpdateTriggerSettings};
-use tidemill_triggers::{ErrorBehavior, parse_trigger_arguments};
+use clap::{Args, Subcommand};
+use tidemill_client::{Client, UpdateTrigger};
+use tidemill_triggers::{ErrorBehavior, SettingsPatch, parse_trigger_arguments};
 
-use super::create::upload;
+use super::{
+    create::{upload, upload_failed},
+    trigger_settings::{self, SettingArgs},
+};
 use crate::{
     connection::{Connection, Database},
     failure::CommandError,
@@ -19,7 +22,7 @@ pub(crate) enum UpdateCommand {
     /// Change how long a database keeps its rows
     Database(DatabaseArgs),
     /// Change a trigger: its plugin, its arguments, how it runs
-    Trigger(TriggerArgs),
+    Trigger(Box<TriggerArgs>),
 }
 
 impl UpdateCommand {
@@ -68,11 +71,11 @@ New code is used from the next run on. What else is changed stops the trigger an
 Examples:
   tidemill update trigger --database weather --trigger-name alert --path ./alert.py
   tidemill update trigger --database weather --trigger-name alert --trigger-arguments threshold=35
-  tidemill update trigger --database weather --trigger-name alert --path ./alert2.py --upload --enabled";
+  tidemill update trigger --database weather --trigger-name alert --path ./alert2.py --upload --enabled
+  tidemill update trigger --database weather --trigger-name alert --run-timeout 30s --memory-limit default";
 
 #[derive(Debug, Args)]
 #[command(after_help = TRIGGER_HELP)]
-#[command(group = ArgGroup::new("change").required(true).multiple(true))]
 pub(crate) struct TriggerArgs {
     #[command(flatten)]
     database: Database,
@@ -82,7 +85,7 @@ pub(crate) struct TriggerArgs {
     trigger_name: String,
 
     /// Plugin on this machine, a file or a folder, whose content replaces that of the trigger's plugin
-    #[arg(short, long, value_name = "PATH", group = "change")]
+    #[arg(short, long, value_name = "PATH")]
     path: Option<PathBuf>,
 
     /// Send the plugin to the server under its own name, and let the trigger use that one
@@ -90,20 +93,31 @@ pub(crate) struct TriggerArgs {
     upload: bool,
 
     /// All arguments of the plugin; an empty text takes them away
-    #[arg(long, value_name = "KEY=VALUE,…", group = "change")]
+    #[arg(long, value_name = "KEY=VALUE,…")]
     trigger_arguments: Vec<String>,
 
     /// What happens when a run fails: log, retry, disable
-    #[arg(long, value_name = "BEHAVIOR", group = "change")]
+    #[arg(long, value_name = "BEHAVIOR")]
     error_behavior: Option<ErrorBehavior>,
 
+    /// Let runs overlap
+    #[arg(long, conflicts_with = "run_synchronously")]
+    run_asynchronous: bool,
+
+    /// Let a run begin when the one before it has ended
+    #[arg(long)]
+    run_synchronously: bool,
+
     /// Let it run
-    #[arg(long, conflicts_with = "disabled", group = "change")]
+    #[arg(long, conflicts_with = "disabled")]
     enabled: bool,
 
     /// Stop it from running
-    #[arg(long, group = "change")]
+    #[arg(long)]
     disabled: bool,
+
+    #[command(flatten)]
+    settings: SettingArgs,
 
     #[command(flatten)]
     connection: Connection,
@@ -111,8 +125,15 @@ pub(crate) struct TriggerArgs {
 
 impl TriggerArgs {
     async fn run(self) -> Result<(), CommandError> {
+        let settings = self.settings()?;
+        if !self.has_change() && settings.is_empty() {
+            return Err(CommandError::Usage(
+                "nothing to change: give a plugin, arguments, --enabled, --disabled, or an option for how it runs"
+                    .to_owned(),
+            ));
+        }
         let client = self.connection.client()?;
-        let change = self.change(&client).await?;
+        let change = self.change(&client, settings).await?;
         let database = &self.database.database;
         let name = &self.trigger_name;
         let mut note = "";
@@ -120,10 +141,12 @@ impl TriggerArgs {
             None => {}
             Some(path) => match PluginSource::read_update(path)? {
                 PluginSource::File { content, .. } => {
-                    client.update_plugin_file(database, name, &content).await?;
+                    let updated = client.update_plugin_file(database, name, &content).await;
+                    updated.map_err(upload_failed)?;
                 }
                 PluginSource::Package { files, .. } => {
-                    client.replace_plugin_directory(database, name, &files).await?;
+                    let updated = client.replace_plugin_directory(database, name, &files).await;
+                    updated.map_err(upload_failed)?;
                     note = " (atomic directory replacement)";
                 }
             },
@@ -134,8 +157,29 @@ impl TriggerArgs {
         print::line(&format!("Trigger '{name}' updated successfully{note}"))
     }
 
+    /// Whether something other than the settings is to be changed.
+    fn has_change(&self) -> bool {
+        self.path.is_some() || !self.trigger_arguments.is_empty() || self.enabled || self.disabled
+    }
+
+    /// What is to be changed about how it runs.
+    fn settings(&self) -> Result<SettingsPatch, CommandError> {
+        let mut fields = self.settings.fields();
+        if self.run_asynchronous || self.run_synchronously {
+            fields.insert("run_async".to_owned(), self.run_asynchronous.into());
+        }
+        if let Some(behavior) = self.error_behavior {
+            fields.insert("error_behavior".to_owned(), behavior.name().into());
+        }
+        trigger_settings::patch(fields)
+    }
+
     /// What is to be changed beside the content of the plugin.
-    async fn change(&self, client: &Client) -> Result<Option<UpdateTrigger>, CommandError> {
+    async fn change(
+        &self,
+        client: &Client,
+        trigger_settings: SettingsPatch,
+    ) -> Result<Option<UpdateTrigger>, CommandError> {
         let given: Vec<String> = self
             .trigger_arguments
             .iter()
@@ -152,14 +196,12 @@ impl TriggerArgs {
             db: self.database.database.clone(),
             trigger_name: self.trigger_name.clone(),
             plugin_filename,
-            trigger_settings: UpdateTriggerSettings {
-                error_behavior: self.error_behavior.map(|behavior| behavior.to_string()),
-            },
+            trigger_settings,
             trigger_arguments: (!self.trigger_arguments.is_empty()).then_some(arguments),
             disabled: (self.enabled || self.disabled).then_some(self.disabled),
         };
         let is_needed = change.plugin_filename.is_some()
-            || self.error_behavior.is_some()
+            || !change.trigger_settings.is_empty()
             || change.trigger_arguments.is_some()
             || change.disabled.is_some();
         Ok(is_needed.then_some(change))

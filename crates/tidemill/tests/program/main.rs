@@ -9,6 +9,7 @@ mod limits;
 mod plugin_api;
 mod plugin_repository;
 mod python_package;
+mod recordings;
 mod recovery;
 mod request_triggers;
 mod schedules;
