@@ -16,7 +16,7 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use serde_json::Value;
 use tidemill_catalog::{Catalog, Limits};
-use tidemill_engine::{Engine, EngineConfig, PluginLogs};
+use tidemill_engine::{DeadLetters, Engine, EngineConfig, PluginLogs};
 use tidemill_ingest::{Ingest, IngestConfig};
 use tidemill_query::{QueryConfig, QueryEngine};
 use tidemill_store::{Store, StoreConfig};
@@ -77,6 +77,7 @@ impl Server {
     async fn with_limits(limits: Limits) -> Self {
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let catalog = Arc::new(Catalog::open(Arc::clone(&objects), "test", limits).await.unwrap());
+        let dead_letters = Arc::new(DeadLetters::new(Arc::clone(&objects), "test"));
         let (opening, runtime) = (Arc::clone(&catalog), tokio::runtime::Handle::current());
         let open = move || {
             let medium = Box::new(ObjectMedium::new(objects, "test/wal", runtime));
@@ -103,6 +104,7 @@ impl Server {
             Arc::clone(&ingest),
             Arc::clone(&query),
             Arc::new(PluginLogs::new(10)),
+            dead_letters,
             None,
         )
         .await;
