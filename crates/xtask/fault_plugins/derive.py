@@ -1,7 +1,7 @@
 """Answers every row with one row of the table `into`. Each has a time of its own, so that one derived twice is two rows.
 
-`runs_take`, where given, is the longest time in seconds that a run dawdles, so that asynchronous runs end in another
-order than they began in.
+`run_takes`, where given, are the seconds that every run takes at least; `run_dawdles` those that it takes at most, so that
+asynchronous runs end in another order than they began in.
 """
 
 import itertools
@@ -13,7 +13,7 @@ times = itertools.count(time.time_ns())
 
 
 def process_writes(influxdb3_local, table_batches, args=None):
-    time.sleep(random.random() * float(args.get("runs_take", 0)))
+    time.sleep(float(args.get("run_takes", 0)) + random.random() * float(args.get("run_dawdles", 0)))
     for batch in table_batches:
         for row in batch["rows"]:
             line = LineBuilder(args["into"]).tag("writer", row["writer"]).int64_field("number", row["number"])  # noqa: F821

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::abilities::Abilities;
 use super::finding::Finding;
-use super::neighbours::{DERIVED, Neighbours, SOURCE};
+use super::neighbours::{DERIVED, Neighbours, SOURCE, now_ns};
 use crate::api::{Api, NewTrigger};
 use crate::failure::{During, Failure};
 use crate::plugin_files::copy_plugins;
@@ -76,6 +76,11 @@ impl Bed {
         self.create("healthy", "answer.py", "request:healthy", json!({}), Value::Null)
             .await?;
         self.until_answers(HEALTHY_TARGET, START_LIMIT).await?;
+        // So that the neighbours find their tables, and the first derived row is not one of theirs.
+        let first = format!("{SOURCE},writer=first number=0i {}", now_ns());
+        self.api.write(DATABASE, &first).await?;
+        self.until_number(&format!("SELECT count(*) AS n FROM {DERIVED}"), 1, START_LIMIT)
+            .await?;
         let both_run = wait_until(START_LIMIT, LOOK_PAUSE, async || {
             Ok(descendants(self.pid).len() == 2)
         })

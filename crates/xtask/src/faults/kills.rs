@@ -143,7 +143,7 @@ impl Site {
         for (name, run_async) in [("derived_sync", false), ("derived_async", true)] {
             let settings = json!({ "error_behavior": "retry", "run_async": run_async });
             let dawdling = if run_async { "0.03" } else { "0" };
-            let arguments = json!({ "into": name, "runs_take": dawdling });
+            let arguments = json!({ "into": name, "run_dawdles": dawdling });
             create(&mut api, name, "derive.py", &specification, settings, &arguments).await?;
         }
         if self.has_state {

@@ -65,7 +65,11 @@ impl Series {
     }
 
     /// Milliseconds until an answer, by share of the answers (1 for the slowest); failed ones count as long as they took.
+    /// Where nothing was answered, that takes for ever.
     pub(super) fn milliseconds(&self, share: f64) -> f64 {
+        if self.milliseconds.is_empty() {
+            return f64::INFINITY;
+        }
         let mut sorted = self.milliseconds.clone();
         percentile(&mut sorted, share)
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -20,7 +20,7 @@ pub(super) async fn slow_writes(bed: &mut Bed) -> Result<Finding, Failure> {
     const LINES: usize = 1_000;
     const BATCH_EVERY: Duration = Duration::from_millis(20);
     const CATCH_UP_LIMIT: Duration = Duration::from_secs(30);
-    let arguments = json!({ "into": "bulk_back", "runs_take": "1.0" });
+    let arguments = json!({ "into": "bulk_back", "run_takes": "0.5" });
     let settings = json!({ "error_behavior": "retry" });
     bed.create("slow", "derive.py", "table:bulk", settings, arguments)
         .await?;
@@ -96,6 +96,7 @@ pub(super) async fn sleeping_requests(bed: &mut Bed) -> Result<Finding, Failure>
 
 /// A trigger is disabled in the middle of a long run, while tables are created.
 pub(super) async fn disable_in_run(bed: &mut Bed) -> Result<Finding, Failure> {
+    const TABLE_EVERY: Duration = Duration::from_millis(5);
     const TABLE_LIMIT: Duration = Duration::from_millis(500);
     let arguments = json!({ "seconds": "60" });
     bed.create(
@@ -112,7 +113,9 @@ pub(super) async fn disable_in_run(bed: &mut Bed) -> Result<Finding, Failure> {
     let tables = async {
         let started = Instant::now();
         let (mut slowest, mut count) = (Duration::ZERO, 0);
+        let mut ticks = interval(TABLE_EVERY);
         while started.elapsed() < GOES_ON {
+            ticks.tick().await;
             let asked = Instant::now();
             creator
                 .write(DATABASE, &format!("made_{count},a=b c=1 1"))
@@ -140,7 +143,7 @@ pub(super) async fn endless_loop(bed: &mut Bed, how: &str) -> Result<Finding, Fa
     let settings = if has_limit {
         json!({ "run_timeout": "2s", "error_behavior": "log" })
     } else {
-        Value::Null
+        json!({})
     };
     let specification = format!("table:{SOURCE}");
     bed.create("loop", "loop.py", &specification, settings, json!({ "how": how }))
