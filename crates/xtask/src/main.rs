@@ -15,16 +15,24 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod api;
 mod bench;
+mod bystanders;
 mod checks;
 mod compile;
 mod demo;
 mod failure;
+mod faults;
 mod http;
 mod interruption;
+mod machine;
+mod plugin_files;
 mod prerequisites;
 mod process_info;
+mod random;
 mod server;
+mod statistics;
+mod waiting;
 mod workspace;
 
 use failure::Failure;
@@ -51,6 +59,8 @@ enum Task {
     /// Generate load and measure a server.
     #[command(after_long_help = bench::budgets())]
     Bench(bench::BenchOptions),
+    /// Let plugins do their worst to a server and measure what its other users notice.
+    Faults(faults::FaultOptions),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -76,5 +86,6 @@ async fn run(task: Task) -> Result<(), Failure> {
         Task::Lint => checks::lint(&workspace),
         Task::Demo(options) => demo::run(&workspace, &options).await,
         Task::Bench(options) => bench::run(&workspace, &options).await,
+        Task::Faults(options) => faults::run(&workspace, &options).await,
     }
 }

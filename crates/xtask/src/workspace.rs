@@ -68,6 +68,11 @@ impl Workspace {
         self.root.join("plugins")
     }
 
+    /// The plugins that do harm.
+    pub(crate) fn fault_plugins(&self) -> PathBuf {
+        self.root.join("crates/xtask/fault_plugins")
+    }
+
     /// The commit that is checked out, with `-dirty` where files differ from it; `None` outside a repository.
     pub(crate) fn commit(&self) -> Option<String> {
         let output = Command::new("git")

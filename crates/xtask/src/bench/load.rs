@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use clap::ValueEnum;
 
+use crate::random::Random;
+
 /// 2026-01-01T00:00:00Z, the time of the first row, in seconds.
 pub(crate) const START_S: u64 = 1_767_225_600;
 /// Seconds between two rows of a host.
@@ -121,7 +123,7 @@ impl CpuLoad {
 
     /// Visits the rows in order of time, with the host as it is then.
     fn walk(&self, table: &str, mut visit: impl FnMut(usize, &Host, u64)) {
-        let mut random = Random(self.seed);
+        let mut random = Random::from_seed(self.seed);
         let mut hosts: Vec<Host> = (0..self.hosts)
             .map(|number| Host::new(table, number, &mut random))
             .collect();
@@ -222,28 +224,6 @@ impl Host {
 /// The tag value of a host.
 pub(crate) fn host_name(number: u32) -> String {
     format!("host_{number}")
-}
-
-/// `SplitMix64` (Steele, Lea, Flood 2014): small, fast, and the same on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`; the slight unevenness of the multiplication does not matter here.
-    fn below(&mut self, bound: u32) -> u32 {
-        (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
-    }
-
-    fn choose<'a>(&mut self, among: &[&'a str]) -> &'a str {
-        among[self.below(among.len() as u32) as usize]
-    }
 }
 
 #[cfg(test)]

@@ -14,20 +14,16 @@ use crate::interruption::interrupted;
 use crate::prerequisites;
 use crate::workspace::Workspace;
 
-mod api;
 mod budget;
-mod bystanders;
 mod disk;
 mod load;
-mod machine;
 mod measure;
 mod report;
-mod statistics;
 mod subject;
 mod unit;
 mod workloads;
 
-use bystanders::Bystanders;
+use crate::bystanders::Bystanders;
 use load::{CpuLoad, Order};
 pub(crate) use measure::budgets;
 use report::Report;

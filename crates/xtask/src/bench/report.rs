@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 use super::BenchOptions;
 use super::budget::Budget;
 use super::load::Order;
-use super::machine::Machine;
 use super::measure::Measure;
 use super::workloads::Outcome;
+use crate::machine::Machine;
 use crate::workspace::Workspace;
 
 /// Everything that one run of the bench found.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
-use super::api::Api;
+use crate::api::Api;
 use crate::failure::{During, Failure};
 use crate::http::Endpoint;
 use crate::server::{Server, ServerSetup};

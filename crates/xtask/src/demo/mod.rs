@@ -10,6 +10,7 @@ use clap::Args;
 use crate::compile;
 use crate::failure::{During, Failure};
 use crate::interruption::interrupted;
+use crate::plugin_files::copy_plugins;
 use crate::prerequisites;
 use crate::server::{Server, ServerSetup};
 use crate::workspace::Workspace;
@@ -46,7 +47,7 @@ pub(crate) async fn run(workspace: &Workspace, options: &DemoOptions) -> Result<
         .tempdir_in(env::temp_dir())
         .during("cannot make a temporary directory")?;
     let setup = ServerSetup::new(workspace.program(), "demo", directory.path())?;
-    setting_up::copy_plugins(&workspace.plugins(), &setup.plugin_dir())?;
+    copy_plugins(&workspace.plugins(), &setup.plugin_dir())?;
 
     presentation::step("starting a server");
     let mut server = setup.start().await?;

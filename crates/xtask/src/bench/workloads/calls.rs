@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::milliseconds;
 use crate::bench::BenchOptions;
-use crate::bench::statistics::{median, percentile};
 use crate::failure::{During, Failure};
 use crate::http::{Connection, Endpoint};
+use crate::statistics::{median, percentile};
 
 const WARM_UP: Duration = Duration::from_millis(500);
 

@@ -13,11 +13,11 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::wait_until;
-use crate::bench::api::Api;
+use crate::api::Api;
 use crate::bench::measure::Measure;
 use crate::failure::{During, Failure};
 use crate::http::Endpoint;
+use crate::waiting::wait_until;
 
 /// uvloop is what Granian recommends for speed, and takes when it is there.
 const PACKAGES: [&str; 3] = ["granian", "uvloop", "fastapi"];

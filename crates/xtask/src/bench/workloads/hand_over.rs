@@ -6,9 +6,9 @@ use super::triggers::{Plugin, Trigger, until_answers, with_triggers};
 use super::{Findings, ingest};
 use crate::bench::BenchOptions;
 use crate::bench::measure::Measure;
-use crate::bench::statistics::median;
 use crate::bench::subject::Subject;
 use crate::failure::{During, Failure};
+use crate::statistics::median;
 
 const ROWS: usize = 100_000;
 const COLUMNS: u64 = 21;

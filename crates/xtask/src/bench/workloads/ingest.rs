@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use super::rest::{REST_CORES, cpu_seconds_at_rest};
 use super::{Findings, milliseconds};
+use crate::api::write_head;
 use crate::bench::BenchOptions;
-use crate::bench::api::write_head;
 use crate::bench::load::RenderedLoad;
 use crate::bench::measure::Measure;
-use crate::bench::statistics::percentile;
 use crate::bench::subject::Subject;
 use crate::failure::{During, Failure};
 use crate::http::{Connection, Endpoint};
+use crate::statistics::percentile;
 
 /// The table that queries read.
 pub(super) const TABLE: &str = "cpu";

@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use super::triggers::{FIRST_ANSWER_LIMIT, Plugin, Trigger, with_triggers};
 use super::{Findings, milliseconds};
-use crate::bench::api::write_head;
+use crate::api::write_head;
 use crate::bench::disk;
 use crate::bench::measure::Measure;
-use crate::bench::statistics::percentile;
 use crate::bench::subject::Subject;
 use crate::failure::Failure;
+use crate::statistics::percentile;
 
 const POINTS: usize = 500;
 const POINTS_MIN: usize = 5;

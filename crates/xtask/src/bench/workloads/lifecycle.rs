@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{Findings, ingest, milliseconds, queries};
+use crate::api::Api;
 use crate::bench::BenchOptions;
-use crate::bench::api::Api;
 use crate::bench::measure::Measure;
 use crate::bench::subject::OwnServer;
 use crate::failure::Failure;

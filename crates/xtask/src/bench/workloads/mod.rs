@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
-use tokio::time::sleep;
-
 use super::BenchOptions;
 use super::measure::Measure;
-use super::statistics::median;
 use super::subject::{Address, Subject};
 use crate::failure::Failure;
+use crate::statistics::median;
+use clap::ValueEnum;
 
 mod calls;
 mod granian;
@@ -185,22 +183,6 @@ async fn with_own_server(
 
 fn server_pid(subject: &Subject) -> Result<u32, Failure> {
     subject.pid().ok_or_else(|| Failure::new("the server has ended"))
-}
-
-/// Checks again and again; false where the limit has passed.
-async fn wait_until(
-    limit: Duration,
-    pause: Duration,
-    mut is_reached: impl AsyncFnMut() -> Result<bool, Failure>,
-) -> Result<bool, Failure> {
-    let started = Instant::now();
-    while started.elapsed() < limit {
-        if is_reached().await? {
-            return Ok(true);
-        }
-        sleep(pause).await;
-    }
-    Ok(false)
 }
 
 fn milliseconds(duration: Duration) -> f64 {

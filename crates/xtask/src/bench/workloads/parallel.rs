@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use super::Findings;
 use super::triggers::{Plugin, Trigger, until_answers, with_triggers};
 use crate::bench::measure::Measure;
-use crate::bench::statistics::median;
 use crate::bench::subject::Subject;
 use crate::failure::{During, Failure};
 use crate::http::{Connection, Endpoint};
+use crate::statistics::median;
 
 /// One call should keep a core busy for so long.
 const BURN: Duration = Duration::from_millis(700);

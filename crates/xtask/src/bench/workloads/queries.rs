@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use super::ingest::{self, TABLE};
 use super::{Findings, milliseconds};
+use crate::api::{Row, query_request};
 use crate::bench::BenchOptions;
-use crate::bench::api::{Row, query_request};
 use crate::bench::load::{CpuLoad, FIELDS, START_S, host_name};
 use crate::bench::measure::Measure;
-use crate::bench::statistics::median;
 use crate::bench::subject::Subject;
 use crate::failure::{During, Failure};
+use crate::statistics::median;
 
 const WARM_UP_RUNS: u32 = 2;
 /// Sums of floats differ in their last digits with the order of adding.

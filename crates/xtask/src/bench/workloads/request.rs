@@ -8,10 +8,10 @@ use super::granian::Application;
 use super::triggers::{Plugin, Trigger, until_answers, with_triggers};
 use crate::bench::BenchOptions;
 use crate::bench::measure::Measure;
-use crate::bench::statistics::median;
 use crate::bench::subject::Subject;
 use crate::failure::{During, Failure};
 use crate::http::{Connection, Endpoint};
+use crate::statistics::median;
 
 /// Servers that are compared take turns, so that what disturbs the machine disturbs all of them.
 const COMPARED_ROUNDS: usize = 3;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::LocalSet;
 
-use super::wait_until;
-use crate::bench::api::{Api, NewTrigger};
+use crate::api::{Api, NewTrigger};
 use crate::bench::subject::Subject;
 use crate::failure::{During, Failure};
+use crate::waiting::wait_until;
 
 /// Long enough for an environment to be made and a worker to start.
 pub(super) const FIRST_ANSWER_LIMIT: Duration = Duration::from_mins(2);
@@ -96,6 +96,7 @@ pub(super) async fn with_triggers<T>(
                 name: &trigger.name,
                 plugin: trigger.plugin.file(),
                 specification: &trigger.specification,
+                settings: json!({ "run_async": false, "error_behavior": "log" }),
                 arguments: &trigger.arguments,
             })
             .await?;

@@ -6,14 +6,15 @@ use serde_json::{Value, json};
 
 use super::rest::cpu_seconds_at_rest;
 use super::triggers::{FIRST_ANSWER_LIMIT, Plugin, Trigger, with_triggers};
-use super::{Findings, ingest, wait_until};
+use super::{Findings, ingest};
+use crate::api::Row;
 use crate::bench::BenchOptions;
-use crate::bench::api::Row;
 use crate::bench::load::CpuLoad;
 use crate::bench::measure::Measure;
-use crate::bench::statistics::median;
 use crate::bench::subject::Subject;
 use crate::failure::Failure;
+use crate::statistics::median;
+use crate::waiting::wait_until;
 
 /// Few enough for the tail of the log that a server keeps in memory: a trigger that keeps up reads from there.
 const ROWS_MAX: usize = 300_000;

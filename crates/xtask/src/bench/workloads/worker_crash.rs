@@ -7,10 +7,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::triggers::{Plugin, Trigger, until_answers, until_answers_looking_every, with_triggers};
 use super::{Findings, milliseconds, server_pid};
 use crate::bench::measure::Measure;
-use crate::bench::statistics::median;
 use crate::bench::subject::Subject;
 use crate::failure::{During, Failure};
 use crate::process_info::descendants;
+use crate::statistics::median;
 
 const CRASHES: usize = 9;
 /// A server may refuse calls while the worker is away; then this is between two of them.

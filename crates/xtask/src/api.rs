@@ -22,6 +22,7 @@ pub(crate) struct NewTrigger<'a> {
     pub name: &'a str,
     pub plugin: &'a str,
     pub specification: &'a str,
+    pub settings: Value,
     pub arguments: &'a Value,
 }
 
@@ -104,19 +105,25 @@ impl Api {
     }
 
     pub(crate) async fn create_trigger(&mut self, trigger: &NewTrigger<'_>) -> Result<(), Failure> {
-        let body = json!({
-            "db": trigger.database,
-            "trigger_name": trigger.name,
-            "plugin_filename": trigger.plugin,
-            "trigger_specification": trigger.specification,
-            "trigger_settings": { "run_async": false, "error_behavior": "log" },
-            "trigger_arguments": trigger.arguments,
-            "disabled": false,
-        });
-        let request = self
-            .endpoint
-            .json("POST", "/api/v3/configure/processing_engine_trigger", &body);
+        let request = create_trigger_request(&self.endpoint, trigger);
         self.expect_success("creating a trigger", &request)
+            .await
+            .map(drop)
+    }
+
+    pub(crate) async fn disable_trigger(&mut self, database: &str, name: &str) -> Result<(), Failure> {
+        self.switch_trigger("disable", database, name).await
+    }
+
+    pub(crate) async fn enable_trigger(&mut self, database: &str, name: &str) -> Result<(), Failure> {
+        self.switch_trigger("enable", database, name).await
+    }
+
+    async fn switch_trigger(&mut self, to: &str, database: &str, name: &str) -> Result<(), Failure> {
+        let target =
+            format!("/api/v3/configure/processing_engine_trigger/{to}?db={database}&trigger_name={name}");
+        let request = self.endpoint.head("POST", &target, "", 0);
+        self.expect_success(&format!("{to} trigger {name}"), &request)
             .await
             .map(drop)
     }
@@ -173,6 +180,20 @@ impl Api {
             Err(failure) => failure.to_string(),
         }
     }
+}
+
+/// A whole request that creates an enabled trigger.
+pub(crate) fn create_trigger_request(endpoint: &Endpoint, trigger: &NewTrigger<'_>) -> Vec<u8> {
+    let body = json!({
+        "db": trigger.database,
+        "trigger_name": trigger.name,
+        "plugin_filename": trigger.plugin,
+        "trigger_specification": trigger.specification,
+        "trigger_settings": trigger.settings,
+        "trigger_arguments": trigger.arguments,
+        "disabled": false,
+    });
+    endpoint.json("POST", "/api/v3/configure/processing_engine_trigger", &body)
 }
 
 /// The head of a durable write of `body_bytes` bytes with timestamps in nanoseconds.

@@ -13,7 +13,7 @@ pub(crate) struct Machine {
     memory_bytes: u64,
     system: String,
     kernel: String,
-    /// Runnable processes over the last minute, before the bench began: figures of a busy machine say little.
+    /// Runnable processes over the last minute, before the measuring began: figures of a busy machine say little.
     load_average: f64,
 }
 
