@@ -20,7 +20,8 @@ use crate::lines::line_protocol;
 use crate::params::params;
 use crate::plugin::Plugin;
 use crate::rows::{Nulls, rows};
-use crate::runs::{ActiveRun, current};
+use crate::runs::ActiveRun;
+use crate::state::State;
 use crate::tables::{ArrowTable, value_error};
 use crate::worker::Worker;
 
@@ -48,16 +49,8 @@ impl PluginApi {
         }
     }
 
-    /// The run that a call belongs to.
-    fn run(&self) -> Option<Arc<ActiveRun>> {
-        if self.run.is_open() {
-            return Some(Arc::clone(&self.run));
-        }
-        current().filter(|run| run.is_open())
-    }
-
     fn run_number(&self) -> Option<RunId> {
-        self.run().map(|run| run.run)
+        self.run.open().map(|run| run.run)
     }
 
     /// A database as the wire names it: `None` is the trigger's.
@@ -79,7 +72,7 @@ impl PluginApi {
 
     fn collect(&self, py: Python<'_>, database: Option<&str>, argument: &Bound<'_, PyAny>) -> PyResult<()> {
         let lines = line_protocol(argument)?;
-        match self.run() {
+        match self.run.open() {
             // The run may end on its own thread between the two looks at it.
             Some(run) if run.collect(database, &lines) => Ok(()),
             _ => self.commit(py, database, &lines, false),
@@ -210,6 +203,12 @@ impl PluginApi {
     fn cache(&self) -> Cache {
         let ttl_default = self.plugin.load.cache_ttl_default_ms.map(Duration::from_millis);
         Cache::new(Arc::clone(&self.worker), ttl_default)
+    }
+
+    /// Values that survive a restart.
+    #[getter]
+    fn state(&self) -> State {
+        State::new(Arc::clone(&self.worker), Arc::clone(&self.run))
     }
 
     /// The name of the trigger.

@@ -9,17 +9,18 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::PyBytes;
 use tidemill_worker_proto::{CacheOperation, CacheReply, FromWorker};
 
 use crate::calls::Answer;
+use crate::pickling::{pickle, unpickle};
 use crate::worker::Worker;
 
 /// How often, at most, expired entries are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// What error texts call the namespace that is shared.
+const GLOBAL_CACHE: &str = "global cache";
 
 /// The trigger's namespace.
 ///
@@ -133,7 +134,12 @@ impl Cache {
             None => self.ttl_default,
         };
         if use_global.unwrap_or_default() {
-            let pickled = pickle(&key, value)?;
+            let pickled = pickle(
+                &key,
+                value,
+                GLOBAL_CACHE,
+                "; keep it in the trigger's own cache (use_global=False)",
+            )?;
             let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
             let operation = CacheOperation::Put { key, ttl_ms };
             return match self.ask(value.py(), operation, pickled.as_bytes())? {
@@ -168,8 +174,8 @@ impl Cache {
                 None => default,
             });
         }
-        match self.ask(py, CacheOperation::Get { key }, &[])? {
-            (CacheReply::Value, value) => unpickle(py, &value).map(Some),
+        match self.ask(py, CacheOperation::Get { key: key.clone() }, &[])? {
+            (CacheReply::Value, value) => unpickle(py, &key, &value, GLOBAL_CACHE).map(Some),
             (CacheReply::Missing, _) => Ok(default),
             _ => Err(unexpected_answer()),
         }
@@ -203,27 +209,4 @@ fn invalid_ttl() -> PyErr {
 
 fn unexpected_answer() -> PyErr {
     PyRuntimeError::new_err("the server's answer does not fit the cache operation")
-}
-
-fn pickle<'py>(key: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = value.py();
-    let pickled = DUMPS.import(py, "pickle", "dumps")?.call1((value,));
-    let pickled = pickled.map_err(|error| {
-        let message = format!(
-            "the value for '{key}' cannot be pickled, which the global cache needs: {error}; \
-             keep it in the trigger's own cache (use_global=False)"
-        );
-        let refusal = PyTypeError::new_err(message);
-        refusal.set_cause(py, Some(error));
-        refusal
-    })?;
-    Ok(pickled.cast_into()?)
-}
-
-fn unpickle<'py>(py: Python<'py>, value: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    LOADS
-        .import(py, "pickle", "loads")?
-        .call1((PyBytes::new(py, value),))
 }

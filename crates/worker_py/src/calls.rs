@@ -18,7 +18,6 @@ pub(crate) enum Answer {
     /// The reply to a cache operation and its value.
     Cache(CacheReply, Bytes),
     /// The reply to an operation on the state and its value.
-    #[expect(dead_code, reason = "read by the state object, which comes next")]
     State(StateReply, Bytes),
     /// The run that called is to end: the thread goes back to raise it.
     Interrupted,

@@ -1,11 +1,35 @@
-//! Lines that are committed together with their run.
+//! What is committed together with its run: lines, and changes of the state.
 
-use tidemill_worker_proto::DatabaseWrites;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-/// Line protocol by database, in the order in which the databases were first written to.
+use bytes::Bytes;
+use tidemill_worker_proto::{DatabaseWrites, StateChange};
+
+/// Line protocol by database, in the order in which the databases were first written to; and the last change of each key of the
+/// state.
 #[derive(Default)]
 pub(crate) struct Collected {
     databases: Vec<(Option<String>, Vec<u8>)>,
+    state: BTreeMap<String, Change>,
+}
+
+/// What a run has made of a key of the state.
+#[derive(Clone)]
+pub(crate) enum Change {
+    /// It has this value, pickled.
+    Put(Bytes),
+    /// It has none.
+    Deleted,
+}
+
+impl Change {
+    fn value(&self) -> Option<&[u8]> {
+        match self {
+            Self::Put(value) => Some(value),
+            Self::Deleted => None,
+        }
+    }
 }
 
 impl Collected {
@@ -29,7 +53,30 @@ impl Collected {
         body.extend_from_slice(lines);
     }
 
-    /// The heads for the wire.
+    /// What the run has made of a key of the state, if anything.
+    pub(crate) fn state_change(&self, key: &str) -> Option<Change> {
+        self.state.get(key).cloned()
+    }
+
+    /// Sets a key of the state to a pickled value.
+    pub(crate) fn put_state(&mut self, key: &str, value: Bytes) {
+        self.state.insert(key.to_owned(), Change::Put(value));
+    }
+
+    /// Deletes a key of the state, which has a committed value or has not. Returns whether the run saw a value.
+    pub(crate) fn delete_state(&mut self, key: &str, is_committed: bool) -> bool {
+        match self.state.entry(key.to_owned()) {
+            Entry::Occupied(mut change) => matches!(change.insert(Change::Deleted), Change::Put(_)),
+            Entry::Vacant(unchanged) => {
+                if is_committed {
+                    unchanged.insert(Change::Deleted);
+                }
+                is_committed
+            }
+        }
+    }
+
+    /// The heads of the lines for the wire.
     pub(crate) fn heads(&self) -> Vec<DatabaseWrites> {
         let heads = self.databases.iter().map(|(database, body)| DatabaseWrites {
             database: database.clone(),
@@ -38,8 +85,18 @@ impl Collected {
         heads.collect()
     }
 
-    /// The lines, in the order of the heads.
+    /// The heads of the state's changes for the wire.
+    pub(crate) fn state_heads(&self) -> Vec<StateChange> {
+        let heads = self.state.iter().map(|(key, change)| StateChange {
+            key: key.clone(),
+            value_bytes: change.value().map(|value| value.len() as u64),
+        });
+        heads.collect()
+    }
+
+    /// The lines and then the values of the state, in the order of the heads.
     pub(crate) fn bodies(&self) -> impl Iterator<Item = &[u8]> {
-        self.databases.iter().map(|(_, body)| body.as_slice())
+        let lines = self.databases.iter().map(|(_, body)| body.as_slice());
+        lines.chain(self.state.values().filter_map(Change::value))
     }
 }

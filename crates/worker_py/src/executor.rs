@@ -249,7 +249,7 @@ fn finish(worker: &Worker, run: RunId, result: Result<Option<Response>, Failure>
             (
                 Outcome::Returned {
                     writes,
-                    state: Vec::new(),
+                    state: collected.state_heads(),
                     response: head,
                 },
                 body,

@@ -5,6 +5,7 @@ use std::ffi::c_ulong;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -13,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 use tidemill_worker_proto::RunId;
 
-use crate::collected::Collected;
+use crate::collected::{Change, Collected};
 
 thread_local! {
     /// The run that this thread executes.
@@ -44,8 +45,39 @@ impl ActiveRun {
         }
     }
 
+    /// What this run has made of a key of the state, if anything.
+    pub(crate) fn state_change(&self, key: &str) -> Option<Change> {
+        self.collected.lock().as_ref()?.state_change(key)
+    }
+
+    /// Sets a key of the state to a pickled value when the run is committed; false if the run has ended.
+    pub(crate) fn put_state(&self, key: &str, value: Bytes) -> bool {
+        match &mut *self.collected.lock() {
+            Some(collected) => {
+                collected.put_state(key, value);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Deletes a key of the state when the run is committed. Returns whether the run saw a value; `None` if it has ended.
+    pub(crate) fn delete_state(&self, key: &str, is_committed: bool) -> Option<bool> {
+        let mut collected = self.collected.lock();
+        Some(collected.as_mut()?.delete_state(key, is_committed))
+    }
+
+    /// The run that a call through an object of this run belongs to: this one, or after its end the one that the calling thread
+    /// executes.
+    pub(crate) fn open(self: &Arc<Self>) -> Option<Arc<Self>> {
+        if self.is_open() {
+            return Some(Arc::clone(self));
+        }
+        current().filter(|run| run.is_open())
+    }
+
     /// Whether the function has not yet returned.
-    pub(crate) fn is_open(&self) -> bool {
+    fn is_open(&self) -> bool {
         self.collected.lock().is_some()
     }
 

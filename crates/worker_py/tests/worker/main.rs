@@ -20,4 +20,5 @@ mod queries;
 mod responses;
 mod rows;
 mod speed;
+mod state;
 mod writes;
