@@ -1,5 +1,6 @@
 //! Whole-program tests: the real binary, real Python, real plugins, over HTTP and the command line.
 
+mod arrow_tables;
 mod authoring;
 mod documentation;
 mod http_query;
@@ -7,6 +8,7 @@ mod http_write;
 mod isolation;
 mod plugin_api;
 mod plugin_repository;
+mod plugin_state;
 mod python_package;
 mod recovery;
 mod request_triggers;
