@@ -263,6 +263,36 @@ class Keeping(unittest.TestCase):
         state.discard()
         self.assertEqual(state.values(), {"kept": 1})
 
+    def test_outside_a_run_changes_are_durable_at_once(self) -> None:
+        state = FakeState({"n": 1})
+        local = FakeLocal(state=state)
+        local.state.put("n", 2)
+        local.discard()
+        self.assertEqual(local.state.get("n"), 1)
+        local.state.put("n", 3)
+        FakeLocal(state=state).discard()
+        self.assertEqual(state.values(), {"n": 3})
+
+    def test_there_are_limits(self) -> None:
+        state = FakeState()
+        for key, message in (
+            ("", "a key of the state must not be empty"),
+            ("\0run", "a key of the state must not begin with a NUL character"),
+            ("k" * 1025, "a key of the state has at most 1024 bytes; this one has 1025"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                state.put(key, 1)
+        with self.assertRaisesRegex(ValueError, "the value for 'k' has 9437193 bytes when it is pickled"):
+            state.put("k", bytes(9 << 20))
+        local = FakeLocal(state=state)
+        for key in "abc":
+            local.state.put(key, bytes(7 << 20))
+        local.write("m f=1")
+        with self.assertRaisesRegex(RunFailed, "the state of the trigger would take 22020"):
+            local.commit()
+        local.discard()
+        self.assertEqual((local.writes, state.values()), ({}, {}))
+
     def test_mistakes(self) -> None:
         with self.assertRaisesRegex(
             TypeError, "the value for 'lock' cannot be pickled, which the state needs"

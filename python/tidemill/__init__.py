@@ -15,6 +15,7 @@ from tidemill.exceptions import (
 from tidemill.interface import (
     Answer,
     Arguments,
+    ArrowStream,
     ArrowTable,
     Body,
     Buildable,
@@ -36,6 +37,7 @@ from tidemill.line_builder import LineBuilder
 __all__ = [
     "Answer",
     "Arguments",
+    "ArrowStream",
     "ArrowTable",
     "Body",
     "Buildable",

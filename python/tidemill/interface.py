@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol, TypeAlias, overload
 __all__ = [
     "Answer",
     "Arguments",
+    "ArrowStream",
     "ArrowTable",
     "Body",
     "Buildable",
@@ -55,16 +56,22 @@ class Buildable(Protocol):
         """One or more lines of line protocol, separated by line ends."""
 
 
-Writable: TypeAlias = str | Buildable | Sequence[str | Buildable]
-"""What can be written: line protocol, a builder, or a list or tuple of those."""
-
-
-class ArrowTable(Protocol):
-    """A table with the Arrow PyCapsule interface, as `pyarrow.table(it)`, `polars.DataFrame(it)` and others read it."""
-
-    def __arrow_c_schema__(self) -> object: ...
+class ArrowStream(Protocol):
+    """A table with the Arrow PyCapsule interface: `pyarrow.Table`, `polars.DataFrame`, `pandas.DataFrame`, a result of duckdb,
+    what `query_arrow` and `to_arrow` give."""
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+
+Writable: TypeAlias = str | Buildable | ArrowStream | Sequence[str | Buildable]
+"""What can be written: line protocol, a builder, a list or tuple of those, or an Arrow table."""
+
+
+class ArrowTable(ArrowStream, Protocol):
+    """A table that `pyarrow.table(it)`, `polars.DataFrame(it)`, `pandas.DataFrame.from_arrow(it)` and others read without a
+    copy."""
+
+    def __arrow_c_schema__(self) -> object: ...
 
     def rows(self) -> list[Row]:
         """The rows, with every column."""
@@ -108,10 +115,15 @@ class Cache(Protocol):
 
 
 class State(Protocol):
-    """The trigger's values that survive a restart. What a run changes is committed with its writes, and lost if it fails."""
+    """The trigger's values that survive a restart.
+
+    What a run changes is committed with its writes, and lost if it fails; the run itself sees it at once. Changes by the plugin's
+    own threads between runs are committed at once. Values are pickled, so a copy comes back. A key has 1 to 1,024 bytes, a pickled
+    value up to 8 MiB, all values of a trigger together up to 16 MiB.
+    """
 
     def put(self, key: str, value: object) -> None:
-        """Keeps a value."""
+        """Keeps a value. Raises `TypeError` for one that cannot be pickled, `ValueError` for one that is too large."""
 
     def get(self, key: str, default: Any = None) -> Any:
         """A copy of the value, or `default` where there is none."""
@@ -145,20 +157,62 @@ class PluginApi(Protocol):
     ) -> ArrowTable:
         """The same as an Arrow table."""
 
-    def write(self, line_builder: Writable) -> None:
-        """Writes to the trigger's database when the run has succeeded; if it fails, nothing is written."""
+    def write(
+        self,
+        line_builder: Writable,
+        *,
+        table: str | None = None,
+        tags: Sequence[str] | None = None,
+        time: str | None = "time",
+    ) -> None:
+        """Writes to the trigger's database when the run has succeeded; if it fails, nothing is written.
 
-    def write_to_db(self, db_name: str, line_builder: Writable) -> None:
-        """Writes to a database, which need not exist yet, when the run has succeeded."""
+        The keyword arguments are for Arrow tables. `table` is the table to write to, which only a table from `to_arrow` knows by
+        itself. `tags` are the columns that become tags, text or integers; without it those of dictionary-encoded text, as tags
+        are in a result of `query_arrow` and categories are in pandas and polars. `time` is the column of the times: timestamps of
+        any unit, dates, or integers of nanoseconds; `None` leaves the time to the database. All other columns are fields: integers,
+        floats, booleans and text of any width, and timestamps as integers of nanoseconds.
 
-    def write_sync(self, line_builder: Writable, no_sync: bool) -> None:
-        """Writes to the trigger's database now. Raises `Exception` if that fails; what was written stays if the run fails.
-
-        Returns when the lines are durable, or with `no_sync=True` as soon as they are buffered.
+        Nulls and empty tags are left out, and so are rows without a field and pandas' index if it has no name. Raises `ValueError`
+        for what cannot be written: NaN and infinity, a row without a time, other types.
         """
 
-    def write_sync_to_db(self, db_name: str, line_builder: Writable, no_sync: bool) -> None:
-        """Writes to a database, which need not exist yet, now."""
+    def write_to_db(
+        self,
+        db_name: str,
+        line_builder: Writable,
+        *,
+        table: str | None = None,
+        tags: Sequence[str] | None = None,
+        time: str | None = "time",
+    ) -> None:
+        """Writes to a database, which need not exist yet, when the run has succeeded. See `write`."""
+
+    def write_sync(
+        self,
+        line_builder: Writable,
+        no_sync: bool,
+        *,
+        table: str | None = None,
+        tags: Sequence[str] | None = None,
+        time: str | None = "time",
+    ) -> None:
+        """Writes to the trigger's database now. Raises `Exception` if that fails; what was written stays if the run fails.
+
+        Returns when the lines are durable, or with `no_sync=True` as soon as they are buffered. See `write`.
+        """
+
+    def write_sync_to_db(
+        self,
+        db_name: str,
+        line_builder: Writable,
+        no_sync: bool,
+        *,
+        table: str | None = None,
+        tags: Sequence[str] | None = None,
+        time: str | None = "time",
+    ) -> None:
+        """Writes to a database, which need not exist yet, now. See `write` and `write_sync`."""
 
     @property
     def cache(self) -> Cache:

@@ -1,7 +1,8 @@
 //! Line protocol to Arrow columns, and rows to line protocol.
 //!
 //! **It is** the parser of write bodies ([`parse`]): bytes straight into column builders, one set of columns
-//! a table, with no row objects in between; and the core of the plugins' line builder ([`LineBuilder`]).
+//! a table, with no row objects in between; the core of the plugins' line builder ([`LineBuilder`]); and
+//! Arrow tables as lines ([`TableLines`]).
 //!
 //! **It is not** a schema check: it knows no catalog, so that one name with two types in a body is two
 //! columns, and whoever knows the table's types decides which rows stand. It does no I/O, reads no clock and
@@ -39,6 +40,7 @@ mod python_float;
 mod reject;
 mod source;
 mod table;
+mod table_lines;
 mod tag_column;
 mod tag_set;
 mod value;
@@ -50,3 +52,4 @@ pub use parsed::{LineError, ParseOptions, ParsedBody, ParsedColumn, ParsedTable}
 pub use parser::{ERRORS_MAX, MEMORY_BYTES_MAX, parse};
 pub use precision::Precision;
 pub use python_float::python_float_repr;
+pub use table_lines::{TableLines, TableLinesError, TableOptions};

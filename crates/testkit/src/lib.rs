@@ -12,5 +12,5 @@ mod venv;
 mod wait;
 
 pub use server::{Answer, CommandOutput, ServerOptions, TestServer};
-pub use venv::shared_venv;
+pub use venv::{shared_venv, venv_with};
 pub use wait::{WAIT_MAX, eventually};

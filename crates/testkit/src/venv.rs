@@ -1,38 +1,73 @@
-//! One virtual environment for all tests: making one takes seconds.
+//! Virtual environments that tests share.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{FlockOperation, flock};
 
-/// A virtual environment that tests may use but must not change, made at the first call.
+/// The virtual environment of plain Python that the servers of all tests share, made when it is first asked for.
 ///
 /// It lies beside the test programs and is kept between runs. Processes that want it at the same time wait for the
 /// first one to have made it.
 pub fn shared_venv() -> PathBuf {
+    let made = kept_venv("venv", |venv| {
+        make(venv, &["--without-pip"]);
+        true
+    });
+    made.expect("a plain environment needs nothing that could be missing")
+}
+
+/// A virtual environment with packages of the package index, kept like the shared one.
+///
+/// `None` where they cannot be installed, which is said on standard error: a test without them shows nothing.
+pub fn venv_with(packages: &[&str]) -> Option<PathBuf> {
+    kept_venv(&format!("venv-{}", packages.join("-")), |venv| {
+        make(venv, &[]);
+        let output = Command::new(venv.join("bin/python"))
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args(packages)
+            .output()
+            .expect("the environment has a Python");
+        if !output.status.success() {
+            let reason = String::from_utf8_lossy(&output.stderr);
+            eprintln!("SKIPPED: {} cannot be installed:\n{reason}", packages.join(", "));
+        }
+        output.status.success()
+    })
+}
+
+/// The environment of that name, made by `make` unless it is there already. `make` tells whether it could.
+fn kept_venv(name: &str, make: impl FnOnce(&Path) -> bool) -> Option<PathBuf> {
     let test_program = std::env::current_exe().expect("a test knows its own path");
     let folder = test_program
         .parent()
         .expect("a program lies in a folder")
         .join("testkit");
     fs::create_dir_all(&folder).expect("target folder is writable");
-    let lock = File::create(folder.join("venv.lock")).expect("target folder is writable");
+    let lock = File::create(folder.join(format!("{name}.lock"))).expect("target folder is writable");
     flock(&lock, FlockOperation::LockExclusive).expect("flock works on the target folder");
-    let venv = folder.join("venv");
-    let complete = folder.join("venv.complete");
+    let venv = folder.join(name);
+    let complete = folder.join(format!("{name}.complete"));
     if !complete.exists() || !venv.join("bin/python").exists() {
         let _ = fs::remove_dir_all(&venv);
-        let status = Command::new("python3")
-            .args(["-m", "venv", "--without-pip"])
-            .arg(&venv)
-            .status();
-        let status = status.expect("python3 is installed: the tests need Python 3.10 or newer");
-        assert!(
-            status.success(),
-            "python3 -m venv failed: install the venv module (python3-venv)"
-        );
+        if !make(&venv) {
+            return None;
+        }
         File::create(&complete).expect("target folder is writable");
     }
-    venv
+    Some(venv)
+}
+
+fn make(venv: &Path, arguments: &[&str]) {
+    let status = Command::new("python3")
+        .args(["-m", "venv"])
+        .args(arguments)
+        .arg(venv)
+        .status();
+    let status = status.expect("python3 is installed: the tests need Python 3.10 or newer");
+    assert!(
+        status.success(),
+        "python3 -m venv failed: install the venv module (python3-venv)"
+    );
 }

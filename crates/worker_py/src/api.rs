@@ -16,7 +16,7 @@ use crate::cache::Cache;
 use crate::calls::Answer;
 use crate::exceptions::QueryError;
 use crate::ipc::{Batches, decode};
-use crate::lines::line_protocol;
+use crate::lines::{Written, line_protocol};
 use crate::params::params;
 use crate::plugin::Plugin;
 use crate::rows::{Nulls, rows};
@@ -24,6 +24,7 @@ use crate::runs::ActiveRun;
 use crate::state::State;
 use crate::tables::{ArrowTable, value_error};
 use crate::worker::Worker;
+use crate::written_tables::TableKeywords;
 
 /// See the module's documentation.
 #[pyclass(frozen, name = "PyPluginCallApi")]
@@ -71,6 +72,7 @@ impl PluginApi {
         self.worker.post(py, &FromWorker::Log { run, level, text })
     }
 
+<<<<<<< HEAD
     fn collect(&self, py: Python<'_>, database: Option<&str>, argument: &Bound<'_, PyAny>) -> PyResult<()> {
         let lines = line_protocol(argument)?;
         // The run may end on its own thread between the two looks at it.
@@ -95,9 +97,28 @@ impl PluginApi {
     fn commit(&self, py: Python<'_>, database: Option<&str>, lines: &[u8], no_sync: bool) -> PyResult<()> {
         if lines.len() as u64 > self.plugin.load.output_bytes_max {
             return Err(self.output_too_large("write"));
+=======
+    fn collect(&self, py: Python<'_>, database: Option<&str>, written: &Written) -> PyResult<()> {
+        match self.run.open() {
+            // The run may end on its own thread between the two looks at it.
+            Some(run) if run.collect(database, &written.lines) => Ok(()),
+            _ => self.commit(py, database, written, false),
+        }
+    }
+
+    fn commit(
+        &self,
+        py: Python<'_>,
+        database: Option<&str>,
+        written: &Written,
+        no_sync: bool,
+    ) -> PyResult<()> {
+        if written.is_table && written.lines.is_empty() {
+            return Ok(());
+>>>>>>> py
         }
         let run = self.run_number();
-        let answer = self.worker.ask(py, lines, |call| FromWorker::Write {
+        let answer = self.worker.ask(py, &written.lines, |call| FromWorker::Write {
             call,
             run,
             database: database.map(str::to_owned),
@@ -189,29 +210,64 @@ impl PluginApi {
     }
 
     /// Writes to the trigger's database when the run has succeeded.
-    fn write(&self, py: Python<'_>, line_builder: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.collect(py, None, line_builder)
+    #[pyo3(signature = (line_builder, *, table = None, tags = None, time = Some(TableKeywords::TIME_DEFAULT.to_owned())))]
+    fn write(
+        &self,
+        py: Python<'_>,
+        line_builder: &Bound<'_, PyAny>,
+        table: Option<String>,
+        tags: Option<Vec<String>>,
+        time: Option<String>,
+    ) -> PyResult<()> {
+        let written = line_protocol(line_builder, &TableKeywords { table, tags, time })?;
+        self.collect(py, None, &written)
     }
 
     /// Writes to a database when the run has succeeded.
-    fn write_to_db(&self, py: Python<'_>, db_name: &str, line_builder: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.collect(py, self.named(db_name), line_builder)
+    #[pyo3(signature = (db_name, line_builder, *, table = None, tags = None, time = Some(TableKeywords::TIME_DEFAULT.to_owned())))]
+    fn write_to_db(
+        &self,
+        py: Python<'_>,
+        db_name: &str,
+        line_builder: &Bound<'_, PyAny>,
+        table: Option<String>,
+        tags: Option<Vec<String>>,
+        time: Option<String>,
+    ) -> PyResult<()> {
+        let written = line_protocol(line_builder, &TableKeywords { table, tags, time })?;
+        self.collect(py, self.named(db_name), &written)
     }
 
     /// Writes to the trigger's database now.
-    fn write_sync(&self, py: Python<'_>, line_builder: &Bound<'_, PyAny>, no_sync: bool) -> PyResult<()> {
-        self.commit(py, None, &line_protocol(line_builder)?, no_sync)
+    #[pyo3(signature = (line_builder, no_sync, *, table = None, tags = None, time = Some(TableKeywords::TIME_DEFAULT.to_owned())))]
+    fn write_sync(
+        &self,
+        py: Python<'_>,
+        line_builder: &Bound<'_, PyAny>,
+        no_sync: bool,
+        table: Option<String>,
+        tags: Option<Vec<String>>,
+        time: Option<String>,
+    ) -> PyResult<()> {
+        let written = line_protocol(line_builder, &TableKeywords { table, tags, time })?;
+        self.commit(py, None, &written, no_sync)
     }
 
     /// Writes to a database now.
+    #[pyo3(signature = (db_name, line_builder, no_sync, *, table = None, tags = None, time = Some(TableKeywords::TIME_DEFAULT.to_owned())))]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of the Python method")]
     fn write_sync_to_db(
         &self,
         py: Python<'_>,
         db_name: &str,
         line_builder: &Bound<'_, PyAny>,
         no_sync: bool,
+        table: Option<String>,
+        tags: Option<Vec<String>>,
+        time: Option<String>,
     ) -> PyResult<()> {
-        self.commit(py, self.named(db_name), &line_protocol(line_builder)?, no_sync)
+        let written = line_protocol(line_builder, &TableKeywords { table, tags, time })?;
+        self.commit(py, self.named(db_name), &written, no_sync)
     }
 
     /// Values that are kept between runs.

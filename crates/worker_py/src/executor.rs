@@ -229,7 +229,7 @@ fn sources<'a>(
             let bytes = usize::try_from(*bytes).unwrap_or(usize::MAX).min(rest.len());
             rest.split_to(bytes)
         });
-        (table, TableSource::new(streams.collect()))
+        (table, TableSource::new(&table.table_name, streams.collect()))
     })
 }
 

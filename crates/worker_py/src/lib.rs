@@ -49,6 +49,7 @@ mod state;
 mod tables;
 mod watch;
 mod worker;
+mod written_tables;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};

@@ -1,4 +1,4 @@
-//! What plugins may pass to `write`: builders, text, and lists of them.
+//! What plugins may pass to `write`: builders, text, lists of them, and Arrow tables.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -6,9 +6,23 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 
 use crate::line_builder::LineBuilder;
+use crate::written_tables::{TableKeywords, table_lines};
 
-/// Line protocol of an argument: an object with `build()`, a `str` of lines, or a list or tuple of those.
-pub(crate) fn line_protocol(argument: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+/// What is to be written.
+pub(crate) struct Written {
+    pub(crate) lines: Vec<u8>,
+    /// A table may be empty; anything else without lines is refused by the server.
+    pub(crate) is_table: bool,
+}
+
+/// Line protocol of an argument: an object with `build()`, a `str` of lines, a list or tuple of those, or an Arrow table.
+pub(crate) fn line_protocol(argument: &Bound<'_, PyAny>, keywords: &TableKeywords) -> PyResult<Written> {
+    let is_builder = argument.is_exact_instance_of::<LineBuilder>();
+    if !is_builder && let Some(lines) = table_lines(argument, keywords)? {
+        let is_table = true;
+        return Ok(Written { lines, is_table });
+    }
+    keywords.check_absent()?;
     let mut lines = Vec::new();
     if let Ok(list) = argument.cast::<PyList>() {
         for element in list {
@@ -21,7 +35,8 @@ pub(crate) fn line_protocol(argument: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     } else {
         append(argument, &mut lines)?;
     }
-    Ok(lines)
+    let is_table = false;
+    Ok(Written { lines, is_table })
 }
 
 fn append(element: &Bound<'_, PyAny>, lines: &mut Vec<u8>) -> PyResult<()> {

@@ -18,19 +18,21 @@ use crate::rows::{Nulls, rows};
 
 /// Names of capsules, given by the Arrow `PyCapsule` interface.
 const SCHEMA_CAPSULE: &CStr = c"arrow_schema";
-const STREAM_CAPSULE: &CStr = c"arrow_array_stream";
+pub(crate) const STREAM_CAPSULE: &CStr = c"arrow_array_stream";
 
 /// What stands behind an element of `table_batches`.
 #[pyclass(frozen)]
 pub(crate) struct TableSource {
+    table_name: Arc<str>,
     streams: Vec<Bytes>,
     decoded: Mutex<Option<Batches>>,
 }
 
 impl TableSource {
     /// The written rows of a table, in Arrow IPC streams that may have different columns.
-    pub(crate) fn new(streams: Vec<Bytes>) -> Self {
+    pub(crate) fn new(table_name: &str, streams: Vec<Bytes>) -> Self {
         Self {
+            table_name: Arc::from(table_name),
             streams,
             decoded: Mutex::new(None),
         }
@@ -55,18 +57,38 @@ impl TableSource {
     }
 
     fn to_arrow(&self) -> PyResult<ArrowTable> {
-        Ok(ArrowTable(self.batches()?.unified().map_err(value_error)?))
+        Ok(ArrowTable {
+            batches: self.batches()?.unified().map_err(value_error)?,
+            table_name: Some(Arc::clone(&self.table_name)),
+        })
     }
 }
 
 /// A table that pyarrow, polars, pandas and duckdb read without a copy.
 #[pyclass(frozen)]
-pub(crate) struct ArrowTable(Batches);
+pub(crate) struct ArrowTable {
+    batches: Batches,
+    /// The table that its rows were written to, where they come from one.
+    table_name: Option<Arc<str>>,
+}
 
 impl ArrowTable {
     /// The batches of a query's result.
     pub(crate) fn new(batches: Batches) -> Self {
-        Self(batches)
+        Self {
+            batches,
+            table_name: None,
+        }
+    }
+
+    /// The rows.
+    pub(crate) fn batches(&self) -> &Batches {
+        &self.batches
+    }
+
+    /// The table that its rows were written to, where they come from one.
+    pub(crate) fn table_name(&self) -> Option<Arc<str>> {
+        self.table_name.clone()
     }
 }
 
@@ -74,7 +96,7 @@ impl ArrowTable {
 impl ArrowTable {
     /// The schema, for consumers that look before they read.
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
-        let schema = FFI_ArrowSchema::try_from(self.0.schema.as_ref()).map_err(value_error)?;
+        let schema = FFI_ArrowSchema::try_from(self.batches.schema.as_ref()).map_err(value_error)?;
         PyCapsule::new_with_value(py, schema, SCHEMA_CAPSULE)
     }
 
@@ -86,19 +108,20 @@ impl ArrowTable {
         requested_schema: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
         drop(requested_schema);
-        let batches: Vec<Result<RecordBatch, ArrowError>> = self.0.batches.iter().cloned().map(Ok).collect();
-        let reader = RecordBatchIterator::new(batches, Arc::clone(&self.0.schema));
+        let batches: Vec<Result<RecordBatch, ArrowError>> =
+            self.batches.batches.iter().cloned().map(Ok).collect();
+        let reader = RecordBatchIterator::new(batches, Arc::clone(&self.batches.schema));
         PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(reader)), STREAM_CAPSULE)
     }
 
     /// The rows as dictionaries, with every column.
     fn rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        rows(py, &self.0.batches, Nulls::PyNone)
+        rows(py, &self.batches.batches, Nulls::PyNone)
     }
 
     /// The number of rows.
     fn __len__(&self) -> usize {
-        self.0.batches.iter().map(RecordBatch::num_rows).sum()
+        self.batches.batches.iter().map(RecordBatch::num_rows).sum()
     }
 }
 

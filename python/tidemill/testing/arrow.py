@@ -25,13 +25,21 @@ class ColumnType(Enum):
 class FakeArrowTable(ArrowTable):
     """Rows with the Arrow PyCapsule interface."""
 
-    def __init__(self, rows: Sequence[Row], types: Mapping[str, ColumnType] | None = None) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        types: Mapping[str, ColumnType] | None = None,
+        table_name: str | None = None,
+    ) -> None:
         """A table of `rows`. Columns without a type in `types` get the one that pyarrow finds for their values, except `time`,
-        which is always a timestamp."""
+        which is always a timestamp. `table_name` is the table that the rows were written to, where they come from one."""
+        self.table_name = table_name
         names = {name: None for row in rows for name in row}
         self._rows = [{name: row.get(name) for name in names} for row in rows]
-        self._types = {"time": ColumnType.TIME, **(types or {})}
-        self._names = list(names)
+        self.types = {"time": ColumnType.TIME, **(types or {})}
+        """The types of the columns, where they are known."""
+        self.names = list(names)
+        """The names of the columns."""
 
     def __arrow_c_schema__(self) -> object:
         return self._table().schema.__arrow_c_schema__()
@@ -50,9 +58,9 @@ class FakeArrowTable(ArrowTable):
         pyarrow = _pyarrow()
         columns = {
             name: pyarrow.array(
-                [row[name] for row in self._rows], type=_arrow_type(pyarrow, self._types.get(name))
+                [row[name] for row in self._rows], type=_arrow_type(pyarrow, self.types.get(name))
             )
-            for name in self._names
+            for name in self.names
         }
         return pyarrow.table(columns)
 

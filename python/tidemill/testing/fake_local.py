@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tidemill.interface import Arguments, ArrowTable, PluginApi, Row, Writable
@@ -14,6 +14,7 @@ from tidemill.testing.parameters import parameters
 from tidemill.testing.queries import Answers, Query, answer
 from tidemill.testing.state import FakeState
 from tidemill.testing.writes import Writes
+from tidemill.testing.written_tables import TableKeywords, is_table, written_text
 
 
 class FakeLocal(PluginApi):
@@ -52,7 +53,8 @@ class FakeLocal(PluginApi):
         self._args = None if args is None else dict(args)
         self._answers = queries
         self._cache = cache or FakeCache()
-        self._state = state or FakeState()
+        self._state = FakeState() if state is None else state
+        self._state.begin()
         self._writes = Writes()
         self._is_open = True
 
@@ -66,6 +68,7 @@ class FakeLocal(PluginApi):
 
     def commit(self) -> None:
         """Ends the run as one that succeeded. Raises `RunFailed` if what it wrote is refused; nothing is written then."""
+        self._state.check()
         self._writes.commit()
         self._state.commit()
         self._is_open = False
@@ -104,30 +107,67 @@ class FakeLocal(PluginApi):
     def query_arrow(
         self, query: str, args: Mapping[str, Any] | None = None, database: str | None = None
     ) -> ArrowTable:
-        """See `tidemill.PluginApi`. Reading the table, other than by its `rows()`, needs pyarrow."""
+        """See `tidemill.PluginApi`. Reading the table, other than by its `rows()`, needs pyarrow.
+
+        Strings of the answer are strings, not tags, unless the test answers with an Arrow table.
+        """
         return FakeArrowTable(self.query(query, args, database))
 
-    def write(self, line_builder: Writable) -> None:
-        """See `tidemill.PluginApi`."""
-        self.write_to_db(self._database, line_builder)
+    def write(
+        self,
+        line_builder: Writable,
+        *,
+        table: str | None = None,
+        tags: Sequence[str] | None = None,
+        time: str | None = "time",
+    ) -> None:
+        """See `tidemill.PluginApi`. Writing a table of another package needs pyarrow."""
+        self.write_to_db(self._database, line_builder, table=table, tags=tags, time=time)
 
-    def write_to_db(self, db_name: str, line_builder: Writable) -> None:
+    def write_to_db(
+        self,
+        db_name: str,
+        line_builder: Writable,
+        *,
+        table: str | None = None,
+        tags: Sequence[str] | None = None,
+        time: str | None = "time",
+    ) -> None:
         """See `tidemill.PluginApi`."""
+        text = written_text(line_builder, TableKeywords(table, tags, time))
         if self._is_open:
-            self._writes.queue(db_name, line_builder)
+            self._writes.queue(db_name, text)
         else:
             # There is no run any more that the lines could be committed with.
-            self._writes.write_now(db_name, line_builder)
+            self._write_now(db_name, line_builder, text)
 
-    def write_sync(self, line_builder: Writable, no_sync: bool) -> None:
+    def write_sync(
+        self,
+        line_builder: Writable,
+        no_sync: bool,
+        *,
+        table: str | None = None,
+        tags: Sequence[str] | None = None,
+        time: str | None = "time",
+    ) -> None:
         """See `tidemill.PluginApi`."""
-        self.write_sync_to_db(self._database, line_builder, no_sync)
+        self.write_sync_to_db(self._database, line_builder, no_sync, table=table, tags=tags, time=time)
 
-    def write_sync_to_db(self, db_name: str, line_builder: Writable, no_sync: bool) -> None:
+    def write_sync_to_db(
+        self,
+        db_name: str,
+        line_builder: Writable,
+        no_sync: bool,
+        *,
+        table: str | None = None,
+        tags: Sequence[str] | None = None,
+        time: str | None = "time",
+    ) -> None:
         """See `tidemill.PluginApi`."""
         if type(no_sync).__name__ not in ("bool", "bool_"):
             raise TypeError(f"'{type(no_sync).__name__}' object is not an instance of 'bool'")
-        self._writes.write_now(db_name, line_builder)
+        text = written_text(line_builder, TableKeywords(table, tags, time))
+        self._write_now(db_name, line_builder, text)
 
     @property
     def cache(self) -> FakeCache:
@@ -158,6 +198,10 @@ class FakeLocal(PluginApi):
     def args(self) -> Arguments:
         """See `tidemill.PluginApi`."""
         return self._args
+
+    def _write_now(self, db_name: str, written: Writable, text: str) -> None:
+        if text or not is_table(written):
+            self._writes.write_now(db_name, text)
 
     def _log(self, level: str, args: tuple[object, ...]) -> None:
         self.logs.append(f"{level}: {' '.join(map(str, args))}")

@@ -31,10 +31,11 @@ class FakeTableBatch(TableBatch):
         super().__init__(table_name=table_name, rows=[dict(row) for row in rows])
         self._written = [dict(row) for row in self["rows"]]
         self._types = dict(types or {})
+        self._table_name = table_name
 
     def to_arrow(self) -> ArrowTable:
         """The rows as they were written, whatever has become of `self["rows"]`."""
-        return FakeArrowTable(self._written, self._types)
+        return FakeArrowTable(self._written, self._types, self._table_name)
 
 
 def table_batches(written: Written, now_ns: int) -> list[TableBatch]:

@@ -1,5 +1,6 @@
 //! Whole-program tests: the real binary, real Python, real plugins, over HTTP and the command line.
 
+mod arrow_tables;
 mod authoring;
 mod documentation;
 mod http_query;
@@ -8,6 +9,7 @@ mod isolation;
 mod limits;
 mod plugin_api;
 mod plugin_repository;
+mod plugin_state;
 mod python_package;
 mod recordings;
 mod recovery;

@@ -177,6 +177,44 @@ async fn an_asynchronous_trigger_counts_every_row_once_over_kills_under_load() {
     assert_eq!(counted(&server, "SELECT count(*) AS n FROM seen").await, written);
 }
 
+/// Counts rows in its state, and notes each count.
+const TALLY: &str = r#"
+def process_writes(influxdb3_local, table_batches, args=None):
+    rows = sum(len(batch["rows"]) for batch in table_batches)
+    before = influxdb3_local.state.get("counted", 0)
+    influxdb3_local.state.put("counted", before + rows)
+    line = LineBuilder("tally").int64_field("before", before).int64_field("rows", rows)
+    influxdb3_local.write(line.time_ns(before))
+"#;
+
+#[tokio::test]
+async fn a_counter_in_the_state_is_exact_over_kills_under_load() {
+    let mut server = server().await;
+    server.put_plugin("tally.py", TALLY);
+    server.create_database("d").await;
+    server
+        .create_trigger("d", "tally", "tally.py", "table:m", json!({}))
+        .await;
+    let mut last = vec![0; WRITERS];
+    for _round in 0..3 {
+        let writers = Writers::start(&server, &last);
+        writers.wrote(&last, 100).await;
+        server.kill();
+        writers.ended().await;
+        server.restart().await;
+        last = last_rows(&server).await;
+    }
+    let written: u64 = last.iter().sum();
+    let sql = "SELECT max(before + rows) AS n FROM tally";
+    let all_counted = async || (counted(&server, sql).await == written).then_some(());
+    eventually("every row is counted", all_counted).await;
+    // Each run went on from where the one before it ended, whose lines and state are one record.
+    assert_eq!(
+        counted(&server, "SELECT sum(rows) AS n FROM tally").await,
+        written
+    );
+}
+
 /// The `n` of a query; 0 where its table is not there yet.
 async fn counted(server: &TestServer, sql: &str) -> u64 {
     let answer = server.try_query("d", sql).await;

@@ -260,6 +260,87 @@ fn edits_anywhere_in_a_package_and_its_helpers_are_seen() {
 }
 
 #[test]
+fn helpers_of_a_single_file_are_loaded_again_whatever_their_age() {
+    let mut session = Session::start();
+    let root = session.plugin_dir.path().to_owned();
+    session.write_file(
+        "folder/plugin.py",
+        "import near, far\nfrom shared.deep import tools\nfrom other import word as other\n\
+         def process_scheduled_call(api, call_time, args):\n    import late\n    \
+         api.info(near.word, far.word, tools.word, other, late.word)\n",
+    );
+    for (file, word) in [
+        ("folder/near.py", "a"),
+        ("far.py", "b"),
+        ("shared/__init__.py", "-"),
+        ("shared/deep/tools.py", "c"),
+        ("other/__init__.py", "d"),
+        ("late.py", "e"),
+    ] {
+        session.write_file(file, &format!("word = '{word}'\n"));
+    }
+    session.load_ok("folder/plugin.py");
+    assert_eq!(session.schedule().logged(), ["a b c d e"]);
+    assert_eq!(session.schedule().logged(), ["a b c d e"]);
+    for (file, word, expected) in [
+        ("folder/near.py", "A", "A b c d e"),
+        ("far.py", "B", "A B c d e"),
+        ("shared/deep/tools.py", "C", "A B C d e"),
+        ("other/__init__.py", "D", "A B C D e"),
+        // Imported by the function, not by the module.
+        ("late.py", "E", "A B C D E"),
+    ] {
+        // As `cp -p` does it: in place, with the age of another file and the same length.
+        session.write_file(file, &format!("word = '{word}'\n"));
+        let edited = fs::File::options().append(true).open(root.join(file)).unwrap();
+        edited.set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!(session.schedule().logged(), [expected]);
+    }
+    // A helper that is gone is missed, until it is back.
+    fs::rename(root.join("far.py"), root.join("far.txt")).unwrap();
+    assert_eq!(
+        session.schedule().failed().message,
+        "ModuleNotFoundError: No module named 'far'"
+    );
+    fs::rename(root.join("far.txt"), root.join("far.py")).unwrap();
+    assert_eq!(session.schedule().logged(), ["A B C D E"]);
+}
+
+#[test]
+fn a_traceback_names_the_lines_of_helpers_as_they_are_now() {
+    let mut session = Session::start();
+    session.write_file(
+        "plugin.py",
+        "from tools import sums\ndef process_scheduled_call(api, call_time, args):\n    sums.ratio(1)\n",
+    );
+    session.write_file("tools/__init__.py", "");
+    session.write_file("tools/sums.py", "def ratio(n):\n    return n / 0\n");
+    session.load_ok("plugin.py");
+    let root = session.plugin_dir.path().display().to_string();
+    let check = |session: &mut Session, line: u32, source: &str| {
+        let finished = session.schedule();
+        let traceback = finished.failed().traceback.clone().unwrap();
+        let expected = format!(
+            "Traceback (most recent call last):\n  File \"{root}/plugin.py\", line 3, in process_scheduled_call\n    \
+             sums.ratio(1)\n"
+        );
+        assert!(traceback.starts_with(&expected), "{traceback}");
+        let expected = format!("  File \"{root}/tools/sums.py\", line {line}, in ratio\n    {source}\n");
+        assert!(traceback.contains(&expected), "{traceback}");
+        assert!(
+            traceback.ends_with("ZeroDivisionError: division by zero"),
+            "{traceback}"
+        );
+    };
+    check(&mut session, 2, "return n / 0");
+    session.write_file(
+        "tools/sums.py",
+        "# A new line.\n\ndef ratio(n):\n    return (n + 1) / 0\n",
+    );
+    check(&mut session, 4, "return (n + 1) / 0");
+}
+
+#[test]
 fn files_that_a_package_keeps_beside_its_source_are_no_edit() {
     let mut session = Session::start();
     session.write_file(

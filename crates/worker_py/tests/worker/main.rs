@@ -22,3 +22,4 @@ mod rows;
 mod speed;
 mod state;
 mod writes;
+mod written_tables;

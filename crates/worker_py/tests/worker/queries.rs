@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BinaryViewArray, BooleanArray, Date32Array, Date64Array, Decimal32Array,
-    Decimal64Array, Decimal128Array, Decimal256Array, DictionaryArray, DurationMillisecondArray,
-    DurationNanosecondArray, FixedSizeBinaryArray, FixedSizeListArray, Float16Array, Float32Array,
-    Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, IntervalDayTimeArray,
-    IntervalMonthDayNanoArray, IntervalYearMonthArray, LargeBinaryArray, LargeListArray, LargeStringArray,
-    ListArray, MapBuilder, NullArray, RecordBatch, RunArray, StringArray, StringBuilder, StringViewArray,
-    StructArray, Time32MillisecondArray, Time32SecondArray, Time64MicrosecondArray, Time64NanosecondArray,
-    TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
-    UInt8Array, UInt16Array, UInt32Array, UInt64Array, UnionArray,
+    Array, ArrayRef, BinaryArray, BinaryViewArray, BooleanArray, Date32Array, Date64Array, Decimal32Array,
+    Decimal64Array, Decimal128Array, Decimal256Array, DictionaryArray, DurationMicrosecondArray,
+    DurationMillisecondArray, DurationNanosecondArray, DurationSecondArray, FixedSizeBinaryArray,
+    FixedSizeListArray, Float16Array, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array,
+    Int64Array, IntervalDayTimeArray, IntervalMonthDayNanoArray, IntervalYearMonthArray, LargeBinaryArray,
+    LargeListArray, LargeListViewArray, LargeStringArray, ListArray, ListViewArray, MapBuilder, NullArray,
+    RecordBatch, RunArray, StringArray, StringBuilder, StringViewArray, StructArray, Time32MillisecondArray,
+    Time32SecondArray, Time64MicrosecondArray, Time64NanosecondArray, TimestampMicrosecondArray,
+    TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt8Array, UInt16Array,
+    UInt32Array, UInt64Array, UnionArray,
 };
-use arrow::buffer::ScalarBuffer;
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
     Field, Float64Type, Int8Type, Int32Type, IntervalDayTime, IntervalMonthDayNano, UnionFields, i256,
 };
@@ -212,6 +213,14 @@ fn moments() {
         &["datetime.timedelta(days=-1, seconds=86399, microseconds=999000)"],
     );
     check(
+        array(DurationSecondArray::from(vec![90_000])),
+        &["datetime.timedelta(days=1, seconds=3600)"],
+    );
+    check(
+        array(DurationMicrosecondArray::from(vec![7])),
+        &["datetime.timedelta(microseconds=7)"],
+    );
+    check(
         array(DurationNanosecondArray::from(vec![1_500_000_000])),
         &["datetime.timedelta(seconds=1, microseconds=500000)"],
     );
@@ -249,6 +258,29 @@ fn nested_values() {
         )),
         &["[1, 2]", "[3, None]"],
     );
+    let item = Arc::new(Field::new("item", arrow::datatypes::DataType::Int64, true));
+    let items = array(Int64Array::from(vec![Some(1), None, Some(3)]));
+    // The views overlap, and stand in another order than their values.
+    check(
+        array(ListViewArray::new(
+            Arc::clone(&item),
+            ScalarBuffer::from(vec![1, 0, 0]),
+            ScalarBuffer::from(vec![2, 2, 0]),
+            Arc::clone(&items),
+            Some(vec![true, true, false].into()),
+        )),
+        &["[None, 3]", "[1, None]", "None"],
+    );
+    check(
+        array(LargeListViewArray::new(
+            item,
+            ScalarBuffer::from(vec![2_i64]),
+            ScalarBuffer::from(vec![1_i64]),
+            items,
+            None,
+        )),
+        &["[3]"],
+    );
     let structs = StructArray::from(vec![
         (
             Arc::new(Field::new("a", arrow::datatypes::DataType::Int64, true)),
@@ -280,6 +312,36 @@ fn nested_values() {
         ],
     );
     check(array(union.unwrap()), &["4", "'s'"]);
+    let fields = UnionFields::from_fields([
+        Field::new("i", arrow::datatypes::DataType::Int64, true),
+        Field::new("s", arrow::datatypes::DataType::Utf8, true),
+    ]);
+    let dense = UnionArray::try_new(
+        fields,
+        ScalarBuffer::from(vec![1_i8, 0, 1]),
+        Some(ScalarBuffer::from(vec![1, 0, 0])),
+        vec![
+            array(Int64Array::from(vec![None])),
+            array(StringArray::from(vec!["s0", "s1"])),
+        ],
+    );
+    check(array(dense.unwrap()), &["'s1'", "None", "'s0'"]);
+    // Dictionaries and run ends of anything, within anything.
+    let words: DictionaryArray<Int32Type> = vec![Some("a"), None, Some("a")].into_iter().collect();
+    let lists = ListArray::new(
+        Arc::new(Field::new("item", words.data_type().clone(), true)),
+        OffsetBuffer::from_lengths([2, 1]),
+        array(words),
+        None,
+    );
+    check(array(lists.clone()), &["['a', None]", "['a']"]);
+    let dictionary = DictionaryArray::<Int8Type>::new(Int8Array::from(vec![1, 0]), array(lists));
+    check(array(dictionary), &["['a']", "['a', None]"]);
+    let runs = RunArray::<Int32Type>::try_new(
+        &Int32Array::from(vec![1, 3]),
+        &TimestampSecondArray::from(vec![Some(1), None]),
+    );
+    check(array(runs.unwrap()), &["1000000000", "None", "None"]);
 }
 
 #[test]
