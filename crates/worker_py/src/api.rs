@@ -72,18 +72,16 @@ impl PluginApi {
         self.worker.post(py, &FromWorker::Log { run, level, text })
     }
 
-<<<<<<< HEAD
-    fn collect(&self, py: Python<'_>, database: Option<&str>, argument: &Bound<'_, PyAny>) -> PyResult<()> {
-        let lines = line_protocol(argument)?;
+    fn collect(&self, py: Python<'_>, database: Option<&str>, written: &Written) -> PyResult<()> {
         // The run may end on its own thread between the two looks at it.
         let collected = self
             .run
             .open()
-            .and_then(|run| run.collect(database, &lines, self.plugin.load.output_bytes_max));
+            .and_then(|run| run.collect(database, &written.lines, self.plugin.load.output_bytes_max));
         match collected {
             Some(true) => Ok(()),
             Some(false) => Err(self.output_too_large("run")),
-            None => self.commit(py, database, &lines, false),
+            None => self.commit(py, database, written, false),
         }
     }
 
@@ -92,18 +90,6 @@ impl PluginApi {
         PyValueError::new_err(format!(
             "the {what} exceeds the trigger's output limit of {bytes_max} bytes"
         ))
-    }
-
-    fn commit(&self, py: Python<'_>, database: Option<&str>, lines: &[u8], no_sync: bool) -> PyResult<()> {
-        if lines.len() as u64 > self.plugin.load.output_bytes_max {
-            return Err(self.output_too_large("write"));
-=======
-    fn collect(&self, py: Python<'_>, database: Option<&str>, written: &Written) -> PyResult<()> {
-        match self.run.open() {
-            // The run may end on its own thread between the two looks at it.
-            Some(run) if run.collect(database, &written.lines) => Ok(()),
-            _ => self.commit(py, database, written, false),
-        }
     }
 
     fn commit(
@@ -115,7 +101,9 @@ impl PluginApi {
     ) -> PyResult<()> {
         if written.is_table && written.lines.is_empty() {
             return Ok(());
->>>>>>> py
+        }
+        if written.lines.len() as u64 > self.plugin.load.output_bytes_max {
+            return Err(self.output_too_large("write"));
         }
         let run = self.run_number();
         let answer = self.worker.ask(py, &written.lines, |call| FromWorker::Write {

@@ -12,10 +12,7 @@ use tidemill_worker_proto::{DatabaseWrites, StateChange};
 pub(crate) struct Collected {
     databases: Vec<(Option<String>, Vec<u8>)>,
     state: BTreeMap<String, Change>,
-<<<<<<< HEAD
     bytes: u64,
-=======
->>>>>>> py
 }
 
 /// What a run has made of a key of the state.

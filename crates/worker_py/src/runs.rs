@@ -57,25 +57,6 @@ impl ActiveRun {
         }
     }
 
-<<<<<<< HEAD
-=======
-    /// What this run has made of a key of the state, if anything.
-    pub(crate) fn state_change(&self, key: &str) -> Option<Change> {
-        self.collected.lock().as_ref()?.state_change(key)
-    }
-
-    /// Sets a key of the state to a pickled value when the run is committed; false if the run has ended.
-    pub(crate) fn put_state(&self, key: &str, value: Bytes) -> bool {
-        match &mut *self.collected.lock() {
-            Some(collected) => {
-                collected.put_state(key, value);
-                true
-            }
-            None => false,
-        }
-    }
-
->>>>>>> py
     /// Deletes a key of the state when the run is committed. Returns whether the run saw a value; `None` if it has ended.
     pub(crate) fn delete_state(&self, key: &str, is_committed: bool) -> Option<bool> {
         let mut collected = self.collected.lock();
