@@ -10,6 +10,7 @@ use tidemill_triggers::{Backoff, ErrorBehavior, PluginType, Position, RetryPolic
 use crate::dead_letters::{FailedRun, set_mark};
 use crate::effects;
 use crate::plugin_logs::now_ns;
+use crate::run_history::RunRecord;
 use crate::run_execution::{Committed, RunError, RunRequest, attempt};
 use crate::worker_session::Session;
 
@@ -37,6 +38,8 @@ pub(crate) async fn run_to_the_end(
     request: &RunRequest,
     progress: impl Fn() -> TriggerProgress,
 ) -> RunOutcome {
+    let stats = Arc::clone(&session.stats);
+    let mut record = RunRecord::begin(stats, request.run_id.clone(), request.rows_in);
     let retry = session.services.config.retry;
     let max_attempts = session.definition.settings.max_attempts;
     let policy = RetryPolicy {
@@ -45,7 +48,7 @@ pub(crate) async fn run_to_the_end(
     };
     let mut backoff = Backoff::new(policy, seed(&request.run_id));
     loop {
-        let error = match attempt(session, request, &progress).await {
+        let error = match attempt(session, request, &progress, &mut record).await {
             Ok(committed) => return RunOutcome::Succeeded(committed),
             Err(RunError::Stopped) => return RunOutcome::Stopped,
             Err(error) => error,

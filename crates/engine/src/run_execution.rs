@@ -13,6 +13,7 @@ use crate::effects::{self, RunEffects};
 use crate::pending_runs::{Completion, RunEnd};
 use crate::plugin_logs::LogText;
 use crate::plugin_state;
+use crate::run_history::RunRecord;
 use crate::worker_session::{Session, Stopped};
 
 /// How long to wait before a run is offered again to a worker that is about to end.
@@ -25,6 +26,8 @@ pub(crate) struct RunRequest {
     pub(crate) run_id: String,
     pub(crate) work: Work,
     pub(crate) blob: Bytes,
+    /// Rows that it is about.
+    pub(crate) rows_in: u64,
     /// The log row in front of every attempt.
     pub(crate) start_row: LogText,
     /// Through how many triggers what the run writes has come.
@@ -87,6 +90,22 @@ pub(crate) async fn attempt(
     session: &Arc<Session>,
     request: &RunRequest,
     progress: impl FnOnce() -> TriggerProgress,
+    record: &mut RunRecord,
+) -> Result<Committed, RunError> {
+    let attempt_started = Instant::now();
+    record.attempt();
+    let attempted = make_attempt(session, request, progress, record).await;
+    if let Err(error) = &attempted {
+        record.fail(error, attempt_started);
+    }
+    attempted
+}
+
+async fn make_attempt(
+    session: &Arc<Session>,
+    request: &RunRequest,
+    progress: impl FnOnce() -> TriggerProgress,
+    record: &mut RunRecord,
 ) -> Result<Committed, RunError> {
     let mut is_announced = false;
     let (started, end) = loop {
@@ -120,15 +139,17 @@ pub(crate) async fn attempt(
     let effects = RunEffects::split(writes, state, blob, &session.definition.database_name)
         .ok_or_else(|| RunError::Lost("the worker sent lengths that do not fit".to_owned()))?;
     let committed = if effects.is_empty() && request.settles.is_none() {
+        record.succeed(0);
         Committed::Nothing
     } else {
         let mut progress = progress();
         let cursor = progress.cursor.clone();
         progress.state.extend(effects.state);
         progress.state.extend(request.settles.clone());
-        effects::commit(&session.services.ingest, effects.lines, progress, request.depth)
+        let lines = effects::commit(&session.services.ingest, effects.lines, progress, request.depth)
             .await
             .map_err(RunError::WriteBack)?;
+        record.succeed(lines);
         Committed::WithProgress(cursor)
     };
     session

@@ -1,0 +1,216 @@
+//! The journals of what is kept about triggers, one a database and kind of rows (engine.md 0.32).
+//!
+//! A task a kind sleeps until rows wait, lets them gather for a second, and appends them. It opens journals in the
+//! background: a server with many of them starts no later, and a query waits for them instead.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use tidemill_catalog::{Catalog, DatabaseId};
+use tidemill_journal::{Journal, JournalConfig, JournalError};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::kept_rows::{KeptDatabases, KeptRow};
+use crate::observations::Observations;
+use crate::plugin_logs::{LogEntry, now_ns};
+use crate::run_history::RunRow;
+
+/// How long rows gather before they are appended; what came since is lost with a crash.
+const COPY_DELAY: Duration = Duration::from_secs(1);
+/// How long the last rows may take to be written when the server stops.
+const LAST_FLUSH_MAX: Duration = Duration::from_secs(5);
+/// How soon journals are tried again that could not be opened.
+const RETRY_DELAY: Duration = Duration::from_mins(1);
+/// Journals that are opened at once.
+const OPENED_AT_ONCE: usize = 16;
+
+/// Keeps what is observed of triggers, until [`Self::shutdown`].
+pub struct Journals {
+    logs: Arc<JournalsOf<LogEntry>>,
+    runs: Arc<JournalsOf<RunRow>>,
+}
+
+impl Journals {
+    /// Keeps rows below the folder of the node. Rows older than `retention` go. Returns at once; a journal that cannot be read
+    /// is reported and left alone: what is observed is no reason not to start.
+    pub fn start(
+        store: &Arc<dyn ObjectStore>,
+        node_id: &str,
+        retention: Duration,
+        catalog: &Catalog,
+        observations: &Observations,
+    ) -> Self {
+        let config = JournalConfig {
+            age_max: Some(retention),
+            ..JournalConfig::default()
+        };
+        let state = catalog.state();
+        let live = state.databases().filter(|database| database.deleted.is_none());
+        let live: HashSet<DatabaseId> = live.map(|database| database.id).collect();
+        let logs = Arc::clone(&observations.logs.kept);
+        let runs = Arc::clone(&observations.runs);
+        Self {
+            logs: JournalsOf::start(store, node_id, config.clone(), live.clone(), logs),
+            runs: JournalsOf::start(store, node_id, config, live, runs),
+        }
+    }
+
+    /// Writes out what came last. Nothing is kept from then on.
+    pub async fn shutdown(&self) {
+        tokio::join!(self.logs.shutdown(), self.runs.shutdown());
+    }
+}
+
+struct OpenJournal {
+    journal: Arc<Journal>,
+    /// Writes out and merges.
+    _upkeep: AbortOnDropHandle<()>,
+}
+
+/// The journals of one kind of rows.
+struct JournalsOf<R> {
+    store: Arc<dyn ObjectStore>,
+    folder: Path,
+    config: JournalConfig,
+    kept: Arc<KeptDatabases<R>>,
+    open: Mutex<HashMap<DatabaseId, OpenJournal>>,
+    stop: CancellationToken,
+}
+
+impl<R: KeptRow> JournalsOf<R> {
+    fn start(
+        store: &Arc<dyn ObjectStore>,
+        node_id: &str,
+        config: JournalConfig,
+        live: HashSet<DatabaseId>,
+        kept: Arc<KeptDatabases<R>>,
+    ) -> Arc<Self> {
+        kept.is_restoring.send_replace(true);
+        let journals = Arc::new(Self {
+            store: Arc::clone(store),
+            folder: Path::from(node_id).join(R::FOLDER),
+            config,
+            kept,
+            open: Mutex::default(),
+            stop: CancellationToken::new(),
+        });
+        tokio::spawn(Arc::clone(&journals).run(live));
+        journals
+    }
+
+    async fn shutdown(&self) {
+        self.stop.cancel();
+        self.copy().await;
+        let open = self.open.lock().await;
+        let flushed = futures::future::join_all(open.values().map(|open| open.journal.flush()));
+        if timeout(LAST_FLUSH_MAX, flushed).await.is_err() {
+            tracing::warn!(folder = %self.folder, "the last rows of journals could not be written in time");
+        }
+    }
+
+    async fn run(self: Arc<Self>, live: HashSet<DatabaseId>) {
+        let restoring = self.restore(&live);
+        let mut is_complete = tokio::select! {
+            () = self.stop.cancelled() => return,
+            is_complete = restoring => is_complete,
+        };
+        self.kept.is_restoring.send_replace(false);
+        loop {
+            let delay_max = if is_complete { Duration::MAX } else { RETRY_DELAY };
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                // Either way it is time to look.
+                _ = timeout(delay_max, self.kept.changed.notified()) => {}
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(COPY_DELAY) => {}
+            }
+            is_complete = self.copy().await;
+        }
+    }
+
+    /// Opens the journals of databases that are there, and removes those of others. Answers whether all went well.
+    async fn restore(&self, live: &HashSet<DatabaseId>) -> bool {
+        let listed = match self.store.list_with_delimiter(Some(&self.folder)).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                tracing::warn!(folder = %self.folder, %error, "could not find the journals from before");
+                return true;
+            }
+        };
+        let names = listed.common_prefixes.iter().filter_map(Path::filename);
+        let ids = names.filter_map(|name| name.parse().ok()).map(DatabaseId);
+        let opened = futures::stream::iter(ids).map(async |id| {
+            if live.contains(&id) {
+                self.open(id).await
+            } else {
+                self.remove(id).await;
+                true
+            }
+        });
+        let opened: Vec<bool> = opened.buffer_unordered(OPENED_AT_ONCE).collect().await;
+        opened.iter().all(|is_open| *is_open)
+    }
+
+    /// Opens the journal of a database. Answers whether that went well.
+    async fn open(&self, id: DatabaseId) -> bool {
+        match self.journal(id).await {
+            Ok(journal) => {
+                let journal = Arc::new(journal);
+                self.kept.of_database(id).attach(Arc::clone(&journal));
+                let upkeep = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&journal).run()));
+                let open = OpenJournal {
+                    journal,
+                    _upkeep: upkeep,
+                };
+                self.open.lock().await.insert(id, open);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, database = id.0, folder = %self.folder,
+                    "rows of this database are in memory only, until its journal can be opened");
+                false
+            }
+        }
+    }
+
+    /// Appends what waits. Databases that have gone take their journals with them. Answers whether all went well.
+    async fn copy(&self) -> bool {
+        let mut is_complete = true;
+        let databases: HashMap<_, _> = self.kept.all().into_iter().collect();
+        let known: HashSet<DatabaseId> = self.open.lock().await.keys().copied().collect();
+        for id in known.iter().filter(|id| !databases.contains_key(id)) {
+            self.open.lock().await.remove(id);
+            self.remove(*id).await;
+        }
+        for (id, rows) in databases {
+            if rows.has_waiting() {
+                is_complete &= known.contains(&id) || self.open(id).await;
+                rows.copy();
+            }
+        }
+        is_complete
+    }
+
+    /// Removes the journal of a database, which nobody writes to any more.
+    async fn remove(&self, id: DatabaseId) {
+        let removed = async { self.journal(id).await?.clear().await };
+        if let Err(error) = removed.await {
+            tracing::warn!(%error, database = id.0, folder = %self.folder, "could not remove the journal of a deleted database");
+        }
+    }
+
+    async fn journal(&self, id: DatabaseId) -> Result<Journal, JournalError> {
+        let folder = self.folder.clone().join(id.0.to_string());
+        let (store, config) = (Arc::clone(&self.store), self.config.clone());
+        Journal::open(store, folder.as_ref(), R::schema(), config, Arc::new(now_ns)).await
+    }
+}
