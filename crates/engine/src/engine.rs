@@ -19,8 +19,8 @@ use crate::dead_letters::DeadLetters;
 use crate::error::{EngineError, trigger_change_failed};
 use crate::global_cache::GlobalCache;
 use crate::launcher::Launcher;
+use crate::observations::Observations;
 use crate::plugin_files::PluginFiles;
-use crate::plugin_logs::PluginLogs;
 use crate::python_launcher::PythonLauncher;
 use crate::request_runner::{PluginRequest, PluginResponse, RequestError, RequestRoutes};
 use crate::requests::{
@@ -30,6 +30,7 @@ use crate::requests::{
 use crate::schedule_runner::ScheduleStart;
 use crate::services::Services;
 use crate::test_runs::TestRuns;
+use crate::trigger_report::TriggerReport;
 use crate::trigger_task::{DisableRequest, RunningTrigger};
 use crate::worker_session::Session;
 
@@ -67,7 +68,7 @@ impl Engine {
         config: EngineConfig,
         ingest: Arc<Ingest>,
         query: Arc<QueryEngine>,
-        logs: Arc<PluginLogs>,
+        observations: Arc<Observations>,
         dead_letters: Arc<DeadLetters>,
         python: Option<PythonEnvironment>,
     ) -> Arc<Self> {
@@ -85,7 +86,7 @@ impl Engine {
             clock: Arc::new(SystemClock),
             packages,
         };
-        Self::start_with(config, ingest, query, logs, dead_letters, machine).await
+        Self::start_with(config, ingest, query, observations, dead_letters, machine).await
     }
 
     /// Starts the engine on a machine of any kind.
@@ -93,7 +94,7 @@ impl Engine {
         config: EngineConfig,
         ingest: Arc<Ingest>,
         query: Arc<QueryEngine>,
-        logs: Arc<PluginLogs>,
+        observations: Arc<Observations>,
         dead_letters: Arc<DeadLetters>,
         machine: Machine,
     ) -> Arc<Self> {
@@ -114,7 +115,7 @@ impl Engine {
             config,
             ingest,
             query,
-            logs,
+            observations,
             dead_letters,
             launcher,
             clock,
@@ -236,6 +237,7 @@ impl Engine {
             self.settle(key).await;
             self.places.lock().remove(&key);
             self.services.positions.lock().remove(&key);
+            self.services.observations.triggers.forget(key);
             self.services.ingest.forget_cursor(key);
             self.services.dead_letters.forget(key).await;
         }
@@ -288,6 +290,21 @@ impl Engine {
     /// Runs `process_request` of a plugin without writing anything.
     pub async fn test_request(&self, test: TestRequest) -> Result<TestReport, EngineError> {
         self.tests.request(test).await
+    }
+
+    /// Reports on all triggers, by database and name.
+    pub fn trigger_reports(&self) -> Vec<TriggerReport> {
+        let state = self.services.catalog().state();
+        let mut databases: Vec<_> = state
+            .databases()
+            .filter(|database| database.deleted.is_none())
+            .collect();
+        databases.sort_by(|first, second| first.name.cmp(&second.name));
+        let (ingest, observations) = (&self.services.ingest, &self.services.observations);
+        databases
+            .into_iter()
+            .flat_map(|database| TriggerReport::of_database(ingest, observations, database))
+            .collect()
     }
 
     /// Puts a file into the plugin directory. A trigger that uses it runs the new code from its next run on.
@@ -521,8 +538,8 @@ impl Engine {
 
     fn forget_deleted_databases(&self) {
         let catalog = self.services.catalog();
-        // The state is asked for with the logs locked: so it knows every database that has a log.
-        self.services.logs.retain(|database| {
+        // The state is asked for with what is observed locked: so it knows every database that something is observed of.
+        self.services.observations.retain(|database| {
             let state = catalog.state();
             state
                 .database_by_id(database)

@@ -10,8 +10,8 @@ use tidemill_triggers::{Backoff, ErrorBehavior, PluginType, Position, RetryPolic
 use crate::dead_letters::{FailedRun, set_mark};
 use crate::effects;
 use crate::plugin_logs::now_ns;
-use crate::run_history::RunRecord;
 use crate::run_execution::{Committed, RunError, RunRequest, attempt};
+use crate::run_history::RunRecord;
 use crate::worker_session::Session;
 
 /// Longest reason that is kept with a dead letter, in bytes.
@@ -39,7 +39,7 @@ pub(crate) async fn run_to_the_end(
     progress: impl Fn() -> TriggerProgress,
 ) -> RunOutcome {
     let stats = Arc::clone(&session.stats);
-    let mut record = RunRecord::begin(stats, request.run_id.clone(), request.rows_in);
+    let mut record = RunRecord::begin(stats, request.run_id.clone(), request.rows);
     let retry = session.services.config.retry;
     let max_attempts = session.definition.settings.max_attempts;
     let policy = RetryPolicy {
@@ -59,6 +59,7 @@ pub(crate) async fn run_to_the_end(
         match definition.settings.error_behavior {
             ErrorBehavior::Log => {
                 log_failure(session, &error);
+                session.stats.skipped_rows.add(request.rows);
                 return RunOutcome::GivenUp;
             }
             ErrorBehavior::Disable => {

@@ -147,7 +147,10 @@ impl<R: KeptRow> JournalsOf<R> {
             }
         };
         let names = listed.common_prefixes.iter().filter_map(Path::filename);
-        let ids = names.filter_map(|name| name.parse().ok()).map(DatabaseId);
+        let ids: Vec<DatabaseId> = names
+            .filter_map(|name| name.parse().ok())
+            .map(DatabaseId)
+            .collect();
         let opened = futures::stream::iter(ids).map(async |id| {
             if live.contains(&id) {
                 self.open(id).await
@@ -212,5 +215,157 @@ impl<R: KeptRow> JournalsOf<R> {
         let folder = self.folder.clone().join(id.0.to_string());
         let (store, config) = (Arc::clone(&self.store), self.config.clone());
         Journal::open(store, folder.as_ref(), R::schema(), config, Arc::new(now_ns)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, RecordBatch};
+    use futures::TryStreamExt;
+    use object_store::memory::InMemory;
+    use tidemill_catalog::Limits;
+    use tidemill_query::SystemScan;
+    use tidemill_worker_proto::LogLevel;
+
+    use super::*;
+    use crate::plugin_logs::{LogText, TriggerLog};
+
+    const RETENTION: Duration = Duration::from_hours(1);
+
+    async fn catalog(store: &Arc<dyn ObjectStore>) -> (Catalog, DatabaseId) {
+        let catalog = Catalog::open(Arc::clone(store), "n", Limits::default())
+            .await
+            .unwrap();
+        if catalog.state().database("d").is_none() {
+            catalog
+                .transact(|transaction| transaction.create_database("d", None))
+                .await
+                .unwrap();
+        }
+        let id = catalog.state().database("d").unwrap().id;
+        (catalog, id)
+    }
+
+    fn start(store: &Arc<dyn ObjectStore>, catalog: &Catalog) -> (Journals, Observations) {
+        let observations = Observations::new(100);
+        let journals = Journals::start(store, "n", RETENTION, catalog, &observations);
+        (journals, observations)
+    }
+
+    /// The lines of the database's log, as the system table shows them.
+    async fn texts(observations: &Observations, id: DatabaseId, newest_first: bool) -> Vec<String> {
+        let scan = SystemScan {
+            columns: vec![3],
+            times: i64::MIN..=i64::MAX,
+            newest_first,
+            rows_max: None,
+        };
+        let log = observations.logs.existing(id);
+        let in_memory = move || log.map(|log| log.in_memory()).unwrap_or_default();
+        let rows = observations.logs.kept.scan(Some(id), in_memory, scan);
+        let batches: Vec<RecordBatch> = rows.try_collect().await.unwrap();
+        let texts = batches.iter().flat_map(|batch| {
+            let texts = batch.column(0).as_string::<i32>();
+            texts
+                .iter()
+                .map(|text| text.unwrap().to_owned())
+                .collect::<Vec<_>>()
+        });
+        texts.collect()
+    }
+
+    #[tokio::test]
+    async fn every_line_is_shown_once_wherever_it_is() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let (catalog, id) = catalog(&store).await;
+        let mut expected: Vec<String> = Vec::new();
+        for start_number in 0..3 {
+            let (journals, observations) = start(&store, &catalog);
+            assert_eq!(
+                texts(&observations, id, false).await,
+                expected,
+                "at once after the start"
+            );
+            let log = TriggerLog::new("t".into(), observations.logs.of_database(id));
+            let begins = "starting execution of wal plugin.";
+            log.push(LogLevel::Info, LogText::Static(begins));
+            for number in 0..30 {
+                log.warn(format!("line {start_number}-{number}"));
+                expected.push(format!("line {start_number}-{number}"));
+                // In the store, in the journal's memory, waiting for the journal.
+                match number {
+                    10 => {
+                        journals.logs.copy().await;
+                        journals.logs.open.lock().await[&id]
+                            .journal
+                            .flush()
+                            .await
+                            .unwrap();
+                    }
+                    20 => drop(journals.logs.copy().await),
+                    _ => {}
+                }
+            }
+            let mut shown = texts(&observations, id, false).await;
+            let mut reversed = texts(&observations, id, true).await;
+            reversed.reverse();
+            assert_eq!(reversed, shown);
+            let lines_before = 30 * start_number;
+            assert_eq!(shown.remove(lines_before), begins, "in its place");
+            assert_eq!(shown, expected);
+            journals.shutdown().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rows_wake_their_journal_and_nothing_else_does() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let (catalog, id) = catalog(&store).await;
+        let (journals, observations) = start(&store, &catalog);
+        let log = TriggerLog::new("t".into(), observations.logs.of_database(id));
+        log.push(
+            LogLevel::Info,
+            LogText::Static("starting execution of request plugin."),
+        );
+        tokio::time::sleep(Duration::from_hours(10)).await;
+        assert!(
+            journals.logs.open.lock().await.is_empty(),
+            "what lives in memory needs no journal"
+        );
+        log.warn("a line".to_owned());
+        assert!(observations.logs.kept.of_database(id).has_waiting());
+        tokio::time::sleep(2 * COPY_DELAY).await;
+        assert!(!observations.logs.kept.of_database(id).has_waiting());
+        assert_eq!(journals.logs.open.lock().await.len(), 1);
+        journals.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_deleted_database_takes_its_journals_with_it() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let (catalog, id) = catalog(&store).await;
+        let objects = async || {
+            let listed = store.list(Some(&Path::from("n/plugin_logs")));
+            listed.try_collect::<Vec<_>>().await.unwrap().len()
+        };
+        for deleted_while_running in [true, false] {
+            let (journals, observations) = start(&store, &catalog);
+            let log = TriggerLog::new("t".into(), observations.logs.of_database(id));
+            log.warn("line".to_owned());
+            journals.logs.copy().await;
+            if deleted_while_running {
+                observations.retain(|_| false);
+            }
+            journals.shutdown().await;
+            assert_eq!(objects().await == 0, deleted_while_running);
+        }
+        catalog
+            .transact(|transaction| transaction.soft_delete_database("d", chrono::Utc::now(), None))
+            .await
+            .unwrap();
+        let (journals, observations) = start(&store, &catalog);
+        assert!(texts(&observations, id, false).await.is_empty());
+        journals.shutdown().await;
+        assert_eq!(objects().await, 0);
     }
 }

@@ -169,7 +169,10 @@ impl<R: KeptRow> KeptDatabases<R> {
 
     pub(crate) fn all(&self) -> Vec<(DatabaseId, Arc<KeptRows<R>>)> {
         let databases = self.databases.read();
-        databases.iter().map(|(id, rows)| (*id, Arc::clone(rows))).collect()
+        databases
+            .iter()
+            .map(|(id, rows)| (*id, Arc::clone(rows)))
+            .collect()
     }
 
     /// The rows of a database as a system table; `more` are rows of it that live in memory only.

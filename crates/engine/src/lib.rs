@@ -20,6 +20,7 @@
 //! - What runs follows the catalog: one function ([`Engine`]'s `settle`) starts and stops triggers, and it does nothing
 //!   else than make them agree.
 
+mod allowance;
 mod captured_writes;
 mod clock;
 mod config;
@@ -31,9 +32,11 @@ mod engine;
 mod error;
 mod error_behavior;
 mod global_cache;
+mod journals;
+mod kept_rows;
 mod launcher;
-mod log_journals;
 mod memory_limit;
+mod observations;
 mod pending_runs;
 mod plugin_calls;
 mod plugin_files;
@@ -44,6 +47,7 @@ mod request_runner;
 mod requests;
 mod row_batches;
 mod run_execution;
+mod run_history;
 mod schedule_runner;
 mod server_log;
 mod services;
@@ -53,6 +57,8 @@ mod test_runs;
 mod test_worker;
 #[cfg(test)]
 mod tests;
+mod trigger_report;
+mod trigger_stats;
 mod trigger_task;
 mod worker_session;
 mod writes_runner;
@@ -62,13 +68,15 @@ pub use dead_letter_requests::{Dropped, Replayed, SelectDeadLetters};
 pub use dead_letters::DeadLetters;
 pub use engine::Engine;
 pub use error::{EngineError, EngineErrorKind};
-pub use log_journals::LogJournals;
+pub use journals::Journals;
+pub use observations::Observations;
 pub use plugin_files::PluginFileError;
-pub use plugin_logs::PluginLogs;
 pub use request_runner::{PluginRequest, PluginResponse, RequestError};
 pub use requests::{
     CreateTrigger, DirectoryFile, InstallPackages, InstallRequirements, ReplaceDirectory, TestReport,
     TestRequest, TestResponse, TestSchedule, TestWal, TriggerTime, UpdateFile, UpdateTrigger,
     UpdateTriggerSettings, UploadFile,
 };
+pub use run_history::RunStatus;
 pub use system_tables::EngineTables;
+pub use trigger_report::{TriggerReport, TriggerState};

@@ -238,7 +238,9 @@ impl DatabaseLog {
         };
         let taken = self
             .newest_ns
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |newest_ns| Some(time_after(newest_ns)));
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |newest_ns| {
+                Some(time_after(newest_ns))
+            });
         taken.map_or(now_ns, time_after)
     }
 
@@ -403,7 +405,10 @@ mod tests {
         assert!(times.is_sorted_by(|first, second| first < second));
         let ahead = now_ns() + 3_600_000_000_000;
         database.newest_ns.store(ahead, Ordering::Relaxed);
-        assert!(database.next_time() < ahead, "a clock that was set back is followed");
+        assert!(
+            database.next_time() < ahead,
+            "a clock that was set back is followed"
+        );
     }
 
     #[test]
@@ -411,7 +416,10 @@ mod tests {
         let database = log(100);
         let trigger = |name: &str| TriggerLog::new(name.into(), Arc::clone(&database));
         let (loud, quiet) = (trigger("loud"), trigger("quiet"));
-        loud.push(LogLevel::Info, LogText::Static("starting execution of wal plugin."));
+        loud.push(
+            LogLevel::Info,
+            LogText::Static("starting execution of wal plugin."),
+        );
         for _ in 0..40 {
             loud.warn("x".repeat(60_000));
         }

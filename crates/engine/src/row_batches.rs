@@ -51,7 +51,7 @@ pub(crate) fn encode_committed(
             None => by_table.push((batch.table, vec![batch])),
         }
     }
-    let (mut tables, mut rows) = (Vec::with_capacity(by_table.len()), 0);
+    let mut tables = Vec::with_capacity(by_table.len());
     let columns = batches.iter().flat_map(|committed| &committed.batch.columns);
     let bytes = columns.map(|(_, column)| column.get_array_memory_size()).sum();
     let mut blob = Vec::with_capacity(bytes);

@@ -26,8 +26,6 @@ pub(crate) struct RunRequest {
     pub(crate) run_id: String,
     pub(crate) work: Work,
     pub(crate) blob: Bytes,
-    /// Rows that it is about.
-    pub(crate) rows_in: u64,
     /// The log row in front of every attempt.
     pub(crate) start_row: LogText,
     /// Through how many triggers what the run writes has come.
@@ -92,27 +90,28 @@ pub(crate) async fn attempt(
     progress: impl FnOnce() -> TriggerProgress,
     record: &mut RunRecord,
 ) -> Result<Committed, RunError> {
-    let attempt_started = Instant::now();
-    record.attempt();
     let attempted = make_attempt(session, request, progress, record).await;
-    if let Err(error) = &attempted {
-        record.fail(error, attempt_started);
+    match &attempted {
+        Ok((_, lines)) => record.succeed(*lines),
+        Err(error) => record.fail(error),
     }
-    attempted
+    attempted.map(|(committed, _)| committed)
 }
 
+/// What the attempt has committed, and how many lines.
 async fn make_attempt(
     session: &Arc<Session>,
     request: &RunRequest,
     progress: impl FnOnce() -> TriggerProgress,
     record: &mut RunRecord,
-) -> Result<Committed, RunError> {
+) -> Result<(Committed, usize), RunError> {
     let mut is_announced = false;
     let (started, end) = loop {
         session.ready().await?;
         let started = Instant::now();
         if !std::mem::replace(&mut is_announced, true) {
             session.log.push(LogLevel::Info, request.start_row.clone());
+            record.hand_over();
         }
         let (waiting, end) = oneshot::channel();
         let RunRequest {
@@ -139,8 +138,7 @@ async fn make_attempt(
     let effects = RunEffects::split(writes, state, blob, &session.definition.database_name)
         .ok_or_else(|| RunError::Lost("the worker sent lengths that do not fit".to_owned()))?;
     let committed = if effects.is_empty() && request.settles.is_none() {
-        record.succeed(0);
-        Committed::Nothing
+        (Committed::Nothing, 0)
     } else {
         let mut progress = progress();
         let cursor = progress.cursor.clone();
@@ -149,8 +147,7 @@ async fn make_attempt(
         let lines = effects::commit(&session.services.ingest, effects.lines, progress, request.depth)
             .await
             .map_err(RunError::WriteBack)?;
-        record.succeed(lines);
-        Committed::WithProgress(cursor)
+        (Committed::WithProgress(cursor), lines)
     };
     session
         .log

@@ -45,7 +45,13 @@ pub enum RunStatus {
 
 impl RunStatus {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Ok, Self::Failed, Self::TimedOut, Self::Killed, Self::Stopped];
+    pub const ALL: [Self; 5] = [
+        Self::Ok,
+        Self::Failed,
+        Self::TimedOut,
+        Self::Killed,
+        Self::Stopped,
+    ];
 
     /// The name in tables and metrics.
     pub fn name(self) -> &'static str {
@@ -79,7 +85,11 @@ impl KeptRow for RunRow {
     fn schema() -> SchemaRef {
         let column = |name, data_type, nullable| Field::new(name, data_type, nullable);
         Arc::new(Schema::new(vec![
-            column("start_time", DataType::Timestamp(TimeUnit::Nanosecond, None), false),
+            column(
+                "start_time",
+                DataType::Timestamp(TimeUnit::Nanosecond, None),
+                false,
+            ),
             column("run_id", DataType::Utf8, false),
             column("trigger_name", DataType::Utf8, false),
             column("duration_ns", DataType::Int64, false),
@@ -93,7 +103,9 @@ impl KeptRow for RunRow {
 
     fn batch_of(rows: &[Self]) -> RecordBatch {
         let numbers = |number: fn(&Self) -> u64| -> ArrayRef {
-            let numbers = rows.iter().map(|row| i64::try_from(number(row)).unwrap_or(i64::MAX));
+            let numbers = rows
+                .iter()
+                .map(|row| i64::try_from(number(row)).unwrap_or(i64::MAX));
             Arc::new(Int64Array::from_iter_values(numbers))
         };
         let columns: Vec<ArrayRef> = vec![
@@ -111,7 +123,11 @@ impl KeptRow for RunRow {
             Arc::new(StringArray::from_iter_values(
                 rows.iter().map(|row| row.status.name()),
             )),
-            Arc::new(rows.iter().map(|row| row.error.as_deref()).collect::<StringArray>()),
+            Arc::new(
+                rows.iter()
+                    .map(|row| row.error.as_deref())
+                    .collect::<StringArray>(),
+            ),
         ];
         RecordBatch::try_new(Self::schema(), columns).expect("columns are made as the schema says")
     }
@@ -129,6 +145,7 @@ pub(crate) struct RunRecord {
     rows_in: u64,
     start_ns: i64,
     started: Instant,
+    attempt_started: Instant,
     attempts: u32,
     lines_written: u64,
     status: RunStatus,
@@ -138,12 +155,14 @@ pub(crate) struct RunRecord {
 impl RunRecord {
     /// A run begins.
     pub(crate) fn begin(stats: Arc<TriggerStats>, run_id: String, rows_in: u64) -> Self {
+        let now = Instant::now();
         Self {
             stats,
             run_id,
             rows_in,
             start_ns: now_ns(),
-            started: Instant::now(),
+            started: now,
+            attempt_started: now,
             attempts: 0,
             lines_written: 0,
             status: RunStatus::Stopped,
@@ -152,7 +171,12 @@ impl RunRecord {
     }
 
     /// It is handed to a worker, for the first time or again.
-    pub(crate) fn attempt(&mut self) {
+    pub(crate) fn hand_over(&mut self) {
+        self.attempt_started = Instant::now();
+        if self.attempts == 0 {
+            self.start_ns = now_ns();
+            self.started = self.attempt_started;
+        }
         self.attempts += 1;
         self.status = RunStatus::Stopped;
     }
@@ -164,21 +188,27 @@ impl RunRecord {
         self.error = None;
     }
 
-    /// An attempt has failed. `attempt_started` tells whether it had more time than its limit.
-    pub(crate) fn fail(&mut self, error: &RunError, attempt_started: Instant) {
-        let is_late = attempt_started.elapsed() >= self.stats.time_limit();
-        self.status = match error {
-            RunError::Stopped => RunStatus::Stopped,
-            _ if is_late => RunStatus::TimedOut,
-            RunError::Lost(_) => RunStatus::Killed,
-            RunError::Plugin(_) | RunError::WriteBack(_) => RunStatus::Failed,
-        };
-        if self.status != RunStatus::Stopped {
-            let text = error.text();
-            let text: Arc<str> = text[..text.floor_char_boundary(ERROR_BYTES_MAX)].into();
-            self.stats.attempt_failed(self.status, Arc::clone(&text));
-            self.error = Some(text);
+    /// Whether the attempt is known to have failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// An attempt has failed.
+    pub(crate) fn fail(&mut self, error: &RunError) {
+        match error {
+            RunError::Stopped => self.status = RunStatus::Stopped,
+            RunError::Lost(text) => self.fail_as(RunStatus::Killed, text),
+            RunError::Plugin(_) | RunError::WriteBack(_) => self.fail_as(RunStatus::Failed, error.text()),
         }
+    }
+
+    /// An attempt has failed in this way, unless it had its time: then that was it.
+    pub(crate) fn fail_as(&mut self, status: RunStatus, text: &str) {
+        let had_its_time = self.attempt_started.elapsed() >= self.stats.time_limit();
+        self.status = if had_its_time { RunStatus::TimedOut } else { status };
+        let text: Arc<str> = text[..text.floor_char_boundary(ERROR_BYTES_MAX)].into();
+        self.stats.attempt_failed(self.status, Arc::clone(&text));
+        self.error = Some(text);
     }
 }
 
@@ -186,16 +216,18 @@ impl Drop for RunRecord {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
         self.stats
-            .run_ended(self.status, duration, self.rows_in, self.lines_written, || RunRow {
-                start_ns: self.start_ns,
-                run_id: std::mem::take(&mut self.run_id).into(),
-                trigger_name: self.stats.trigger_name(),
-                duration,
-                rows_in: self.rows_in,
-                lines_written: self.lines_written,
-                attempts: self.attempts,
-                status: self.status,
-                error: self.error.take(),
+            .run_ended(self.status, duration, self.rows_in, self.lines_written, || {
+                RunRow {
+                    start_ns: self.start_ns,
+                    run_id: std::mem::take(&mut self.run_id).into(),
+                    trigger_name: self.stats.trigger_name(),
+                    duration,
+                    rows_in: self.rows_in,
+                    lines_written: self.lines_written,
+                    attempts: self.attempts,
+                    status: self.status,
+                    error: self.error.take(),
+                }
             });
     }
 }

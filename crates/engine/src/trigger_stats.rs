@@ -119,7 +119,7 @@ impl TriggerStats {
     /// Follows a trigger that is started, until it has stopped.
     pub(crate) fn follow(self: &Arc<Self>, session: &Arc<Session>) {
         *self.session.lock() = Arc::downgrade(session);
-        let time_limit_ns = u64::try_from(session.time_limit().as_nanos()).unwrap_or(u64::MAX);
+        let time_limit_ns = u64::try_from(session.run_timeout().as_nanos()).unwrap_or(u64::MAX);
         self.time_limit_ns.store(time_limit_ns, Ordering::Relaxed);
         let (stats, mut states) = (Arc::clone(self), session.states());
         tokio::spawn(async move {
@@ -244,11 +244,6 @@ impl TriggerBoard {
         let history = || runs.of_database(key.database);
         let new = || Arc::new(TriggerStats::new(trigger_name.into(), history()));
         Arc::clone(self.triggers.write().entry(key).or_insert_with(new))
-    }
-
-    /// The counts of a trigger that was started since the start of the server.
-    pub(crate) fn get(&self, key: TriggerKey) -> Option<Arc<TriggerStats>> {
-        self.triggers.read().get(&key).cloned()
     }
 
     /// Forgets a trigger that was deleted.

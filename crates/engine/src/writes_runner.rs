@@ -73,6 +73,9 @@ pub(crate) async fn run(session: &Arc<Session>, stop: &CancellationToken) -> Run
                 break;
             }
         }
+        session
+            .stats
+            .set_position(reader.cursor.lock().position().through());
         let record_at = unrecorded_since.map(|since| since + PROGRESS_DELAY);
         tokio::select! {
             () = stop.cancelled() => break RunnerExit::Stopped,
@@ -192,7 +195,7 @@ impl LogReader {
         let cursor = self.position();
         let progress = TriggerProgress::at(self.session.key, cursor.clone());
         match effects::commit(&self.session.services.ingest, Vec::new(), progress, 0).await {
-            Ok(()) => recorded.merge(&cursor),
+            Ok(_) => recorded.merge(&cursor),
             Err(reason) => tracing::warn!(
                 trigger = self.session.definition.trigger_name,
                 reason,
@@ -333,7 +336,7 @@ async fn encode(state: Arc<CatalogState>, batches: Vec<CommittedBatch>) -> Resul
 }
 
 /// The tables that a trigger reads, as the catalog is at that moment.
-fn table_filter(state: &CatalogState, database: DatabaseId, spec: &TriggerSpec) -> TableFilter {
+pub(crate) fn table_filter(state: &CatalogState, database: DatabaseId, spec: &TriggerSpec) -> TableFilter {
     let Some(database) = state.database_by_id(database) else {
         return TableFilter::AnyOf(Arc::default());
     };

@@ -6,6 +6,7 @@ mod http_query;
 mod http_write;
 mod isolation;
 mod limits;
+mod observability;
 mod plugin_api;
 mod plugin_repository;
 mod python_package;
