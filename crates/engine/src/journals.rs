@@ -221,7 +221,7 @@ impl<R: KeptRow> JournalsOf<R> {
 #[cfg(test)]
 mod tests {
     use arrow::array::{AsArray, RecordBatch};
-    use futures::TryStreamExt;
+    use futures::{FutureExt, TryStreamExt};
     use object_store::memory::InMemory;
     use tidemill_catalog::Limits;
     use tidemill_query::SystemScan;
@@ -317,25 +317,35 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn rows_wake_their_journal_and_nothing_else_does() {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let (catalog, id) = catalog(&store).await;
-        let (journals, observations) = start(&store, &catalog);
+        let observations = Observations::new(100);
         let log = TriggerLog::new("t".into(), observations.logs.of_database(id));
+        let is_woken = || observations.logs.kept.changed.notified().now_or_never().is_some();
         log.push(
             LogLevel::Info,
             LogText::Static("starting execution of request plugin."),
         );
-        tokio::time::sleep(Duration::from_hours(10)).await;
-        assert!(
-            journals.logs.open.lock().await.is_empty(),
-            "what lives in memory needs no journal"
-        );
+        assert!(!is_woken(), "what lives in memory needs no journal");
         log.warn("a line".to_owned());
-        assert!(observations.logs.kept.of_database(id).has_waiting());
-        tokio::time::sleep(2 * COPY_DELAY).await;
-        assert!(!observations.logs.kept.of_database(id).has_waiting());
+        assert!(is_woken());
+        log.warn("another one".to_owned());
+        assert!(!is_woken(), "it will come along");
+
+        let journals = Journals::start(&store, "n", RETENTION, &catalog, &observations);
+        log.warn("a third one".to_owned());
+        // Woken by a row that came when nothing waited.
+        journals.logs.copy().await;
+        log.warn("a fourth one".to_owned());
+        let rows = observations.logs.kept.of_database(id);
+        let copied = async {
+            while rows.has_waiting() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(20 * COPY_DELAY, copied).await.expect("rows are copied");
         assert_eq!(journals.logs.open.lock().await.len(), 1);
         journals.shutdown().await;
     }
