@@ -12,6 +12,7 @@ use crate::engine::find_trigger;
 use crate::error::EngineError;
 use crate::plugin_logs::LogText;
 use crate::run_execution::{RunError, RunRequest, attempt};
+use crate::run_history::RunRecord;
 use crate::worker_session::Session;
 
 /// Which dead letters of a trigger are meant.
@@ -126,8 +127,10 @@ async fn replay(session: &Arc<Session>, letter: DeadLetter) -> Result<bool, Engi
         rows: letter.head.rows,
         settles: Some(clear_mark(&run_id)),
     };
+    let stats = Arc::clone(&session.stats);
+    let mut record = RunRecord::begin(stats, run_id.clone(), request.rows);
     let progress = || TriggerProgress::in_place(session.key);
-    match attempt(session, &request, progress).await {
+    match attempt(session, &request, progress, &mut record).await {
         Ok(_) => {
             dead_letters.settled(session.key, &run_id).await;
             Ok(true)

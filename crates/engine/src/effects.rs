@@ -62,13 +62,13 @@ impl RunEffects {
 }
 
 /// Commits the writes of a run, its progress and what changes in its state, all or nothing. The error is the text of
-/// engine.md 3.3.
+/// engine.md 3.3. Answers how many lines were written.
 pub(crate) async fn commit(
     ingest: &Ingest,
     writes: Vec<DatabaseLines>,
     progress: TriggerProgress,
     depth: u16,
-) -> Result<(), String> {
+) -> Result<usize, String> {
     let run = RunCommit {
         writes,
         progress,
@@ -76,7 +76,7 @@ pub(crate) async fn commit(
         received_ns: now_ns(),
     };
     match ingest.commit_run(run).await {
-        Ok(_) => Ok(()),
+        Ok(outcome) => Ok(outcome.rows),
         Err((_, error @ WriteError::StateTooLarge { .. })) => Err(error.to_string()),
         Err((database, WriteError::InvalidDatabaseName(_))) => {
             Err(format!("invalid database name: {database}"))

@@ -19,8 +19,8 @@ use crate::dead_letters::DeadLetters;
 use crate::error::{EngineError, trigger_change_failed};
 use crate::global_cache::GlobalCache;
 use crate::launcher::Launcher;
+use crate::observations::Observations;
 use crate::plugin_files::PluginFiles;
-use crate::plugin_logs::PluginLogs;
 use crate::python_launcher::PythonLauncher;
 use crate::recording::{RecordedRun, RecordingHead, Recordings};
 use crate::request_runner::{PluginRequest, PluginResponse, RequestError, RequestRoutes};
@@ -32,6 +32,7 @@ use crate::requests::{
 use crate::schedule_runner::ScheduleStart;
 use crate::services::Services;
 use crate::test_runs::TestRuns;
+use crate::trigger_report::TriggerReport;
 use crate::trigger_task::{DisableRequest, RunningTrigger};
 use crate::worker_session::Session;
 
@@ -70,7 +71,7 @@ impl Engine {
         config: EngineConfig,
         ingest: Arc<Ingest>,
         query: Arc<QueryEngine>,
-        logs: Arc<PluginLogs>,
+        observations: Arc<Observations>,
         dead_letters: Arc<DeadLetters>,
         python: Option<PythonEnvironment>,
     ) -> Arc<Self> {
@@ -88,7 +89,7 @@ impl Engine {
             clock: Arc::new(SystemClock),
             packages,
         };
-        Self::start_with(config, ingest, query, logs, dead_letters, machine).await
+        Self::start_with(config, ingest, query, observations, dead_letters, machine).await
     }
 
     /// Starts the engine on a machine of any kind.
@@ -96,7 +97,7 @@ impl Engine {
         config: EngineConfig,
         ingest: Arc<Ingest>,
         query: Arc<QueryEngine>,
-        logs: Arc<PluginLogs>,
+        observations: Arc<Observations>,
         dead_letters: Arc<DeadLetters>,
         machine: Machine,
     ) -> Arc<Self> {
@@ -117,7 +118,7 @@ impl Engine {
             config,
             ingest,
             query,
-            logs,
+            observations,
             dead_letters,
             launcher,
             clock,
@@ -218,6 +219,7 @@ impl Engine {
             self.settle(key).await;
             self.places.lock().remove(&key);
             self.services.positions.lock().remove(&key);
+            self.services.observations.triggers.forget(key);
             self.services.ingest.forget_cursor(key);
             self.services.dead_letters.forget(key).await;
         }
@@ -283,6 +285,21 @@ impl Engine {
             () = self.shutdown.cancelled() => Err(EngineError::ShuttingDown),
             next = self.recordings.next(request) => next,
         }
+    }
+
+    /// Reports on all triggers, by database and name.
+    pub fn trigger_reports(&self) -> Vec<TriggerReport> {
+        let state = self.services.catalog().state();
+        let mut databases: Vec<_> = state
+            .databases()
+            .filter(|database| database.deleted.is_none())
+            .collect();
+        databases.sort_by(|first, second| first.name.cmp(&second.name));
+        let (ingest, observations) = (&self.services.ingest, &self.services.observations);
+        databases
+            .into_iter()
+            .flat_map(|database| TriggerReport::of_database(ingest, observations, database))
+            .collect()
     }
 
     /// Puts a file into the plugin directory. A trigger that uses it runs the new code from its next run on.
@@ -524,8 +541,8 @@ impl Engine {
 
     fn forget_deleted_databases(&self) {
         let catalog = self.services.catalog();
-        // The state is asked for with the logs locked: so it knows every database that has a log.
-        self.services.logs.retain(|database| {
+        // The state is asked for with what is observed locked: so it knows every database that something is observed of.
+        self.services.observations.retain(|database| {
             let state = catalog.state();
             state
                 .database_by_id(database)

@@ -11,6 +11,7 @@ use crate::dead_letters::{FailedRun, set_mark};
 use crate::effects;
 use crate::plugin_logs::now_ns;
 use crate::run_execution::{Committed, RunError, RunRequest, attempt};
+use crate::run_history::RunRecord;
 use crate::worker_session::Session;
 
 /// Longest reason that is kept with a dead letter, in bytes.
@@ -37,6 +38,8 @@ pub(crate) async fn run_to_the_end(
     request: &RunRequest,
     progress: impl Fn() -> TriggerProgress,
 ) -> RunOutcome {
+    let stats = Arc::clone(&session.stats);
+    let mut record = RunRecord::begin(stats, request.run_id.clone(), request.rows);
     let retry = session.services.config.retry;
     let max_attempts = session.definition.settings.max_attempts;
     let policy = RetryPolicy {
@@ -45,7 +48,7 @@ pub(crate) async fn run_to_the_end(
     };
     let mut backoff = Backoff::new(policy, seed(&request.run_id));
     loop {
-        let error = match attempt(session, request, &progress).await {
+        let error = match attempt(session, request, &progress, &mut record).await {
             Ok(committed) => return RunOutcome::Succeeded(committed),
             Err(RunError::Stopped) => return RunOutcome::Stopped,
             Err(error) => error,
@@ -56,6 +59,7 @@ pub(crate) async fn run_to_the_end(
         match definition.settings.error_behavior {
             ErrorBehavior::Log => {
                 log_failure(session, &error);
+                session.stats.skipped_rows.add(request.rows);
                 return RunOutcome::GivenUp;
             }
             ErrorBehavior::Disable => {

@@ -43,6 +43,14 @@ pub(crate) trait WorkerHandle: Send + Sync {
     async fn wait(&self) -> ExitReason;
     /// Resident memory of the process in bytes, where it can be told.
     fn resident_bytes(&self) -> Option<u64>;
+    /// The id of the process, where there is one.
+    fn process_id(&self) -> Option<u32> {
+        None
+    }
+    /// What the process has taken from itself, in one line.
+    fn sandbox(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Starts worker processes.
@@ -88,5 +96,13 @@ impl WorkerHandle for Worker {
 
     fn resident_bytes(&self) -> Option<u64> {
         Self::resident_bytes(self)
+    }
+
+    fn process_id(&self) -> Option<u32> {
+        Some(self.pid())
+    }
+
+    fn sandbox(&self) -> Option<String> {
+        Some(Self::sandbox(self).to_string())
     }
 }

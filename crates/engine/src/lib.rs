@@ -20,6 +20,7 @@
 //! - What runs follows the catalog: one function ([`Engine`]'s `settle`) starts and stops triggers, and it does nothing
 //!   else than make them agree.
 
+mod allowance;
 mod captured_writes;
 mod clock;
 mod config;
@@ -32,9 +33,11 @@ mod error;
 mod error_behavior;
 mod file_content;
 mod global_cache;
+mod journals;
+mod kept_rows;
 mod launcher;
-mod log_journals;
 mod memory_limit;
+mod observations;
 mod pending_runs;
 mod plugin_calls;
 mod plugin_files;
@@ -46,6 +49,7 @@ mod request_runner;
 mod requests;
 mod row_batches;
 mod run_execution;
+mod run_history;
 mod schedule_runner;
 mod server_log;
 mod services;
@@ -55,6 +59,8 @@ mod test_runs;
 mod test_worker;
 #[cfg(test)]
 mod tests;
+mod trigger_report;
+mod trigger_stats;
 mod trigger_task;
 mod worker_session;
 mod writes_runner;
@@ -65,9 +71,9 @@ pub use dead_letters::DeadLetters;
 pub use engine::Engine;
 pub use error::{EngineError, EngineErrorKind};
 pub use file_content::FileContent;
-pub use log_journals::LogJournals;
+pub use journals::Journals;
+pub use observations::Observations;
 pub use plugin_files::PluginFileError;
-pub use plugin_logs::PluginLogs;
 pub use recording::{RecordedRun, RecordingHead};
 pub use request_runner::{PluginRequest, PluginResponse, RequestError};
 pub use requests::{
@@ -75,4 +81,6 @@ pub use requests::{
     StartRecording, TestReport, TestRequest, TestResponse, TestSchedule, TestWal, TriggerTime, UpdateFile,
     UpdateTrigger, UploadDirectory, UploadFile,
 };
+pub use run_history::RunStatus;
 pub use system_tables::EngineTables;
+pub use trigger_report::{TriggerReport, TriggerState};

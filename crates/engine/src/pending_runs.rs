@@ -78,6 +78,10 @@ pub(crate) struct PendingRuns {
 }
 
 impl PendingRuns {
+    pub(crate) fn len(&self) -> usize {
+        self.runs.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }

@@ -1,6 +1,10 @@
-//! The logs of plugins, bounded for each database, shown as `system.processing_engine_logs` (engine.md 3.1, 10.3).
+//! The logs of plugins, bounded for each database, shown as `system.processing_engine_logs` (engine.md 0.32, 3.1, 10.3).
 //!
-//! When a database's log has too many entries, the trigger that has the most of them loses its oldest one; when its texts
+//! What plugins log, and what goes wrong with them, is kept in a journal ([`crate::kept_rows`]); a plugin that talks without
+//! end has a limited share of it, so that it cannot push out its neighbours' lines. The engine's own lines about the beginning
+//! and the end of runs, and what exceeds the share, live in memory only.
+//!
+//! When a database has too many entries in memory, the trigger that has the most of them loses its oldest one; when its texts
 //! are too long, the trigger with the longest ones does. So a plugin that talks without end pushes out its own lines, not
 //! those of its neighbours.
 //!
@@ -9,16 +13,30 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use chrono::DateTime;
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 use tidemill_catalog::DatabaseId;
 use tidemill_worker_proto::{LogLevel, bounded_log_text};
 
+use crate::allowance::{Allowance, Rate};
+use crate::kept_rows::{KeptDatabases, KeptRow, KeptRows};
+
 /// Bytes of texts kept a database; the oldest entries go first.
 const RING_TEXT_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of lines that a trigger may put into the journal.
+const KEPT_BYTES: Rate = Rate {
+    at_once: 1024 * 1024,
+    per_second: 16 * 1024,
+};
+/// Lines of one instant get times of their own, so that they keep their order; but a clock that was set back is followed.
+const TIME_SHIFT_NS_MAX: i64 = 1_000_000;
 
 /// Nanoseconds since the epoch, now.
 pub(crate) fn now_ns() -> i64 {
@@ -91,16 +109,49 @@ pub(crate) struct LogEntry {
 /// Entries of a trigger below which the memory of its list is left as it is.
 const LIST_CAPACITY_KEPT: usize = 64;
 
-/// The entries of one trigger, oldest first, with their place in the order of the whole log.
+impl KeptRow for LogEntry {
+    const FOLDER: &'static str = "plugin_logs";
+
+    fn schema() -> SchemaRef {
+        let text = |name| Field::new(name, DataType::Utf8, false);
+        let time = DataType::Timestamp(TimeUnit::Nanosecond, None);
+        Arc::new(Schema::new(vec![
+            Field::new("event_time", time, false),
+            text("trigger_name"),
+            text("log_level"),
+            text("log_text"),
+        ]))
+    }
+
+    fn batch_of(rows: &[Self]) -> RecordBatch {
+        let times = rows.iter().map(|entry| entry.time_ns);
+        let names = rows.iter().map(|entry| &*entry.trigger_name);
+        let levels = rows.iter().map(|entry| level_name(entry.level));
+        let texts = rows.iter().map(|entry| entry.text.render());
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(TimestampNanosecondArray::from_iter_values(times)),
+            Arc::new(StringArray::from_iter_values(names)),
+            Arc::new(StringArray::from_iter_values(levels)),
+            Arc::new(StringArray::from_iter_values(texts)),
+        ];
+        RecordBatch::try_new(Self::schema(), columns).expect("columns are made as the schema says")
+    }
+
+    fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.text.bytes()
+    }
+}
+
+/// The entries of one trigger, oldest first.
 #[derive(Debug, Default)]
 struct TriggerEntries {
-    entries: VecDeque<(u64, LogEntry)>,
+    entries: VecDeque<LogEntry>,
     text_bytes: usize,
 }
 
 impl TriggerEntries {
     fn pop_oldest(&mut self) -> Option<LogEntry> {
-        let (_, oldest) = self.entries.pop_front()?;
+        let oldest = self.entries.pop_front()?;
         self.text_bytes -= oldest.text.bytes();
         // A trigger that was loud once, and has since lost its lines to others, must not keep their memory.
         let capacity = self.entries.capacity();
@@ -116,7 +167,6 @@ struct Ring {
     by_trigger: HashMap<Arc<str>, TriggerEntries, RandomState>,
     entries: usize,
     text_bytes: usize,
-    next: u64,
 }
 
 impl Ring {
@@ -124,8 +174,6 @@ impl Ring {
         let text_bytes = entry.text.bytes();
         self.entries += 1;
         self.text_bytes += text_bytes;
-        let place = self.next;
-        self.next += 1;
         let of_trigger = match self.by_trigger.get_mut(&entry.trigger_name) {
             Some(of_trigger) => of_trigger,
             None => self
@@ -134,7 +182,7 @@ impl Ring {
                 .or_default(),
         };
         of_trigger.text_bytes += text_bytes;
-        of_trigger.entries.push_back((place, entry));
+        of_trigger.entries.push_back(entry);
     }
 
     /// Drops the oldest entry of a trigger that has more than its share of `total` by `share`: of `pushed`, which had the
@@ -164,21 +212,47 @@ impl Ring {
 }
 
 /// The log of one database's plugins.
-#[derive(Debug)]
 pub(crate) struct DatabaseLog {
+    kept: Arc<KeptRows<LogEntry>>,
     ring: Mutex<Ring>,
     entries_max: usize,
+    newest_ns: AtomicI64,
 }
 
 impl DatabaseLog {
-    fn new(entries_max: usize) -> Self {
+    fn new(kept: Arc<KeptRows<LogEntry>>, entries_max: usize) -> Self {
         Self {
+            kept,
             ring: Mutex::default(),
             entries_max: entries_max.max(1),
+            newest_ns: AtomicI64::new(i64::MIN),
         }
     }
 
-    pub(crate) fn push(&self, entry: LogEntry) {
+    /// The time of a new entry.
+    fn next_time(&self) -> i64 {
+        let now_ns = now_ns();
+        let time_after = |newest_ns: i64| {
+            let is_taken = newest_ns >= now_ns && newest_ns.saturating_sub(now_ns) < TIME_SHIFT_NS_MAX;
+            if is_taken { newest_ns + 1 } else { now_ns }
+        };
+        let taken = self
+            .newest_ns
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |newest_ns| {
+                Some(time_after(newest_ns))
+            });
+        taken.map_or(now_ns, time_after)
+    }
+
+    /// Adds an entry that may outlive the server.
+    fn keep(&self, entry: LogEntry) {
+        if let Err(entry) = self.kept.push(entry) {
+            self.push(entry);
+        }
+    }
+
+    /// Adds an entry that lives in memory.
+    fn push(&self, entry: LogEntry) {
         let trigger_name = Arc::clone(&entry.trigger_name);
         let mut ring = self.ring.lock();
         ring.push(entry);
@@ -192,42 +266,29 @@ impl DatabaseLog {
         }
     }
 
-    /// A copy of all entries, oldest first.
-    pub(crate) fn entries(&self) -> Vec<LogEntry> {
-        self.entries_from(0).0
-    }
-
-    /// A copy of the entries from a place in the order of the whole log on, and the place after the last one.
-    pub(crate) fn entries_from(&self, place: u64) -> (Vec<LogEntry>, u64) {
-        let (mut entries, next) = {
-            let ring = self.ring.lock();
-            let newer = |of_trigger: &TriggerEntries| {
-                let start = of_trigger
-                    .entries
-                    .partition_point(|(of_entry, _)| *of_entry < place);
-                of_trigger.entries.range(start..).cloned().collect::<Vec<_>>()
-            };
-            let entries: Vec<(u64, LogEntry)> = ring.by_trigger.values().flat_map(newer).collect();
-            (entries, ring.next)
-        };
-        entries.sort_unstable_by_key(|(of_entry, _)| *of_entry);
-        (entries.into_iter().map(|(_, entry)| entry).collect(), next)
+    /// The entries that live in memory only, in any order.
+    pub(crate) fn in_memory(&self) -> Vec<LogEntry> {
+        let ring = self.ring.lock();
+        let of_triggers = ring.by_trigger.values();
+        of_triggers
+            .flat_map(|of_trigger| of_trigger.entries.iter().cloned())
+            .collect()
     }
 }
 
-/// The logs of all databases' plugins. Made before the query engine, which shows them, and shared with the engine,
-/// which fills them.
-#[derive(Debug)]
-pub struct PluginLogs {
+/// The logs of all databases' plugins.
+pub(crate) struct PluginLogs {
     databases: RwLock<HashMap<DatabaseId, Arc<DatabaseLog>>>,
+    pub(crate) kept: Arc<KeptDatabases<LogEntry>>,
     entries_max: usize,
 }
 
 impl PluginLogs {
-    /// Empty logs that keep the newest `entries_max` entries of each database.
-    pub fn new(entries_max: usize) -> Self {
+    /// Empty logs that hold the newest `entries_max` entries of each database in memory.
+    pub(crate) fn new(entries_max: usize) -> Self {
         Self {
             databases: RwLock::default(),
+            kept: Arc::default(),
             entries_max,
         }
     }
@@ -237,41 +298,29 @@ impl PluginLogs {
         if let Some(log) = self.databases.read().get(&database) {
             return Arc::clone(log);
         }
-        let mut databases = self.databases.write();
-        Arc::clone(
-            databases
-                .entry(database)
-                .or_insert_with(|| Arc::new(DatabaseLog::new(self.entries_max))),
-        )
+        let kept = self.kept.of_database(database);
+        let new = || Arc::new(DatabaseLog::new(kept, self.entries_max));
+        Arc::clone(self.databases.write().entry(database).or_insert_with(new))
     }
 
     /// Forgets the logs of all databases but those that `keep` accepts. Lines that their triggers still log go nowhere.
     pub(crate) fn retain(&self, keep: impl Fn(DatabaseId) -> bool) {
         self.databases.write().retain(|database, _| keep(*database));
+        self.kept.retain(keep);
     }
 
-    /// The logs of all databases in which something was logged.
-    pub(crate) fn all(&self) -> Vec<(DatabaseId, Arc<DatabaseLog>)> {
-        let databases = self.databases.read();
-        databases.iter().map(|(id, log)| (*id, Arc::clone(log))).collect()
-    }
-
-    /// Entries that are kept of each database.
-    pub(crate) fn entries_max(&self) -> usize {
-        self.entries_max
-    }
-
-    /// The log of a database, if something was ever logged there.
+    /// The log of a database, if something was logged there since the start.
     pub(crate) fn existing(&self, database: DatabaseId) -> Option<Arc<DatabaseLog>> {
         self.databases.read().get(&database).cloned()
     }
 }
 
 /// Where the lines of one trigger go.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct TriggerLog {
     trigger_name: Arc<str>,
     database: Arc<DatabaseLog>,
+    kept_bytes: Arc<Mutex<Allowance>>,
 }
 
 impl TriggerLog {
@@ -279,17 +328,35 @@ impl TriggerLog {
         Self {
             trigger_name,
             database,
+            kept_bytes: Arc::new(Mutex::new(Allowance::new(KEPT_BYTES, Instant::now()))),
         }
     }
 
     pub(crate) fn push(&self, level: LogLevel, text: LogText) {
-        let trigger_name = Arc::clone(&self.trigger_name);
-        self.database.push(LogEntry {
-            time_ns: now_ns(),
-            trigger_name,
+        let allowed = match &text {
+            LogText::Text(text) => self.kept_bytes.lock().take(text.len() as u64, Instant::now()),
+            // Tens of thousands a second, which nobody will look for after a restart.
+            LogText::Static(_) | LogText::Finished(_) | LogText::Scheduled(_) => None,
+        };
+        if let Some(refused @ 1..) = allowed {
+            let text = LogText::Text(format!("{refused} lines were too much to be kept").into());
+            self.database.keep(self.entry(LogLevel::Warn, text));
+        }
+        let entry = self.entry(level, text);
+        if allowed.is_some() {
+            self.database.keep(entry);
+        } else {
+            self.database.push(entry);
+        }
+    }
+
+    fn entry(&self, level: LogLevel, text: LogText) -> LogEntry {
+        LogEntry {
+            time_ns: self.database.next_time(),
+            trigger_name: Arc::clone(&self.trigger_name),
             level,
             text,
-        });
+        }
     }
 
     pub(crate) fn error(&self, text: String) {
@@ -307,9 +374,64 @@ mod tests {
 
     const LONG: usize = 64 * 1024;
 
-    fn log(entries_max: usize) -> (Arc<DatabaseLog>, TriggerLog) {
-        let database = PluginLogs::new(entries_max).of_database(DatabaseId(1));
-        (Arc::clone(&database), TriggerLog::new("t".into(), database))
+    fn log(entries_max: usize) -> Arc<DatabaseLog> {
+        PluginLogs::new(entries_max).of_database(DatabaseId(1))
+    }
+
+    /// A line that lives in memory only.
+    fn push(database: &DatabaseLog, trigger_name: &str, text: String) {
+        database.push(LogEntry {
+            time_ns: database.next_time(),
+            trigger_name: trigger_name.into(),
+            level: LogLevel::Info,
+            text: LogText::bounded(text),
+        });
+    }
+
+    fn in_memory(database: &DatabaseLog) -> Vec<LogEntry> {
+        let mut entries = database.in_memory();
+        entries.sort_by_key(|entry| entry.time_ns);
+        entries
+    }
+
+    fn texts(entries: &[LogEntry]) -> Vec<String> {
+        entries.iter().map(|entry| entry.text.render()).collect()
+    }
+
+    #[test]
+    fn lines_of_one_instant_have_times_of_their_own() {
+        let database = log(10);
+        let times: Vec<i64> = (0..10_000).map(|_| database.next_time()).collect();
+        assert!(times.is_sorted_by(|first, second| first < second));
+        let ahead = now_ns() + 3_600_000_000_000;
+        database.newest_ns.store(ahead, Ordering::Relaxed);
+        assert!(
+            database.next_time() < ahead,
+            "a clock that was set back is followed"
+        );
+    }
+
+    #[test]
+    fn a_plugin_that_talks_without_end_has_a_share_of_the_journal() {
+        let database = log(100);
+        let trigger = |name: &str| TriggerLog::new(name.into(), Arc::clone(&database));
+        let (loud, quiet) = (trigger("loud"), trigger("quiet"));
+        loud.push(
+            LogLevel::Info,
+            LogText::Static("starting execution of wal plugin."),
+        );
+        for _ in 0..40 {
+            loud.warn("x".repeat(60_000));
+        }
+        quiet.warn("a word".to_owned());
+        loud.warn("the last".to_owned());
+        let kept = texts(&database.kept.waiting());
+        let share = usize::try_from(KEPT_BYTES.at_once).unwrap() / 60_000;
+        assert_eq!(kept.iter().filter(|text| text.len() == 60_000).count(), share);
+        let refused = format!("{} lines were too much to be kept", 40 - share);
+        assert_eq!(kept[share..], ["a word", &refused, "the last"]);
+        // What is not kept is still there to be seen.
+        assert_eq!(texts(&in_memory(&database)).len(), 1 + 40 - share);
     }
 
     #[test]
@@ -345,58 +467,47 @@ mod tests {
 
     #[test]
     fn a_log_keeps_the_newest_by_number_and_by_bytes() {
-        let (database, trigger) = log(3);
+        let database = log(3);
         for number in 0..10 {
-            trigger.error(format!("line {number}"));
+            push(&database, "t", format!("line {number}"));
         }
-        let texts: Vec<String> = database
-            .entries()
-            .iter()
-            .map(|entry| entry.text.render())
-            .collect();
-        assert_eq!(texts, ["line 7", "line 8", "line 9"]);
+        assert_eq!(texts(&in_memory(&database)), ["line 7", "line 8", "line 9"]);
 
-        let (database, quiet) = log(100);
-        let loud = TriggerLog::new("loud".into(), Arc::clone(&database));
-        quiet.error("first".to_owned());
+        let database = log(100);
+        push(&database, "quiet", "first".to_owned());
         for number in 0..10_000 {
-            loud.error(format!("line {number}"));
+            push(&database, "loud", format!("line {number}"));
             if number % 1_000 == 0 {
-                quiet.error(format!("word {number}"));
+                push(&database, "quiet", format!("word {number}"));
             }
         }
-        let texts: Vec<String> = database
-            .entries()
-            .iter()
-            .map(|entry| entry.text.render())
-            .collect();
-        assert_eq!(texts.len(), 100);
+        let kept = texts(&in_memory(&database));
+        assert_eq!(kept.len(), 100);
         assert_eq!(
-            texts.iter().filter(|text| !text.starts_with("line")).count(),
+            kept.iter().filter(|text| !text.starts_with("line")).count(),
             11,
             "the quiet one loses nothing"
         );
-        assert_eq!(texts[0], "first");
+        assert_eq!(kept[0], "first");
 
         // The same by bytes: few long lines do not push out many short ones.
-        let (database, quiet) = log(10_000);
-        let loud = TriggerLog::new("loud".into(), Arc::clone(&database));
+        let database = log(10_000);
         for number in 0..5_000 {
-            quiet.error(format!("word {number}"));
+            push(&database, "quiet", format!("word {number}"));
         }
         for _ in 0..2 * RING_TEXT_BYTES_MAX / LONG {
-            loud.error("x".repeat(LONG));
+            push(&database, "loud", "x".repeat(LONG));
         }
-        let entries = database.entries();
-        let of_quiet = entries.iter().filter(|entry| &*entry.trigger_name == "t");
+        let entries = in_memory(&database);
+        let of_quiet = entries.iter().filter(|entry| &*entry.trigger_name == "quiet");
         assert_eq!(of_quiet.count(), 5_000);
         assert!(entries.len() > 5_400, "{} entries", entries.len());
 
-        let (database, trigger) = log(1_000_000);
+        let database = log(1_000_000);
         for _ in 0..2_000 {
-            trigger.warn("ö".repeat(LONG));
+            push(&database, "t", "ö".repeat(LONG));
         }
-        let entries = database.entries();
+        let entries = in_memory(&database);
         let kept: usize = entries.iter().map(|entry| entry.text.bytes()).sum();
         assert!(kept <= RING_TEXT_BYTES_MAX && entries.len() > 100, "{kept} bytes");
         assert!(entries[0].text.render().ends_with("… (65584 more bytes)"));

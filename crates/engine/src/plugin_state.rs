@@ -59,7 +59,7 @@ async fn change(
         state: vec![StateChange { key, value }],
         ..TriggerProgress::in_place(trigger)
     };
-    effects::commit(ingest, Vec::new(), progress, 0).await
+    effects::commit(ingest, Vec::new(), progress, 0).await.map(drop)
 }
 
 /// Refuses the keys that the engine keeps for itself.

@@ -19,6 +19,7 @@ use crate::effects::{self, RunEffects};
 use crate::pending_runs::{Completion, RunEnd};
 use crate::plugin_logs::{LogText, now_ns};
 use crate::plugin_state;
+use crate::run_history::{RunRecord, RunStatus};
 use crate::worker_session::{Session, WorkerState};
 
 /// How long a client should wait when all places in the queue are taken.
@@ -188,6 +189,14 @@ impl RequestRoute {
 
     /// Runs the plugin for one request.
     pub(crate) async fn handle(&self, request: PluginRequest) -> Result<PluginResponse, RequestError> {
+        let answer = self.run(request).await;
+        if matches!(answer, Err(RequestError::Busy { .. })) {
+            self.session.stats.refused_requests.add(1);
+        }
+        answer
+    }
+
+    async fn run(&self, request: PluginRequest) -> Result<PluginResponse, RequestError> {
         let place = self.take_place(request.body.len())?;
         let started = Instant::now();
         self.wait_for_worker().await?;
@@ -207,9 +216,13 @@ impl RequestRoute {
             query_parameters,
             headers,
         });
+        let mut record = RunRecord::begin(Arc::clone(&self.session.stats), run_id.clone(), 0);
+        record.hand_over();
         let completion = RequestCompletion {
             reply: Some(reply),
             started,
+            record: Box::new(record),
+            lines_written: 0,
             _place: place,
         };
         let submitted = self
@@ -269,6 +282,8 @@ pub(crate) struct RequestCompletion {
     /// `None` once the client has its answer.
     reply: Option<oneshot::Sender<Result<PluginResponse, RequestError>>>,
     started: Instant,
+    record: Box<RunRecord>,
+    lines_written: usize,
     _place: Place,
 }
 
@@ -283,7 +298,7 @@ impl RequestCompletion {
 
     /// Answers the client. Called from the worker's reader task: what takes time is moved to a task of its own. A run's
     /// writes are committed also when its client has left.
-    pub(crate) fn complete(self, session: &Arc<Session>, end: RunEnd) {
+    pub(crate) fn complete(mut self, session: &Arc<Session>, end: RunEnd) {
         let (writes, state, response, blob) = match end {
             RunEnd::Returned {
                 writes,
@@ -298,7 +313,10 @@ impl RequestCompletion {
                 let (text, traceback) = failure_text(failure);
                 return self.fail(session, text, traceback);
             }
-            RunEnd::Lost(reason) => return self.fail(session, reason, None),
+            RunEnd::Lost(reason) => {
+                self.record.fail_as(RunStatus::Killed, &reason);
+                return self.fail(session, reason, None);
+            }
         };
         let database = &session.definition.database_name;
         let Some(effects) = RunEffects::split(writes, state, blob, database) else {
@@ -322,13 +340,17 @@ impl RequestCompletion {
                 ..session.progress_without_position()
             };
             match effects::commit(&session.services.ingest, lines, progress, 1).await {
-                Ok(()) => self.succeed(&session, response, body),
+                Ok(lines) => {
+                    self.lines_written = lines;
+                    self.succeed(&session, response, body);
+                }
                 Err(text) => self.fail(&session, text, None),
             }
         });
     }
 
-    fn succeed(self, session: &Session, response: ResponseHead, body: Bytes) {
+    fn succeed(mut self, session: &Session, response: ResponseHead, body: Bytes) {
+        self.record.succeed(self.lines_written);
         session
             .log
             .push(LogLevel::Info, LogText::Finished(self.started.elapsed()));
@@ -342,7 +364,10 @@ impl RequestCompletion {
         }
     }
 
-    fn fail(self, session: &Session, text: String, traceback: Option<String>) {
+    fn fail(mut self, session: &Session, text: String, traceback: Option<String>) {
+        if !self.record.has_failed() {
+            self.record.fail_as(RunStatus::Failed, &text);
+        }
         session.log.error(format!("error running request plugin: {text}"));
         if let Some(traceback) = traceback {
             session.log.error(traceback);

@@ -13,6 +13,7 @@ use crate::effects::{self, RunEffects};
 use crate::pending_runs::{Completion, RunEnd};
 use crate::plugin_logs::LogText;
 use crate::plugin_state;
+use crate::run_history::RunRecord;
 use crate::worker_session::{Session, Stopped};
 
 /// How long to wait before a run is offered again to a worker that is about to end.
@@ -87,13 +88,30 @@ pub(crate) async fn attempt(
     session: &Arc<Session>,
     request: &RunRequest,
     progress: impl FnOnce() -> TriggerProgress,
+    record: &mut RunRecord,
 ) -> Result<Committed, RunError> {
+    let attempted = make_attempt(session, request, progress, record).await;
+    match &attempted {
+        Ok((_, lines)) => record.succeed(*lines),
+        Err(error) => record.fail(error),
+    }
+    attempted.map(|(committed, _)| committed)
+}
+
+/// What the attempt has committed, and how many lines.
+async fn make_attempt(
+    session: &Arc<Session>,
+    request: &RunRequest,
+    progress: impl FnOnce() -> TriggerProgress,
+    record: &mut RunRecord,
+) -> Result<(Committed, usize), RunError> {
     let mut is_announced = false;
     let (started, end) = loop {
         session.ready().await?;
         let started = Instant::now();
         if !std::mem::replace(&mut is_announced, true) {
             session.log.push(LogLevel::Info, request.start_row.clone());
+            record.hand_over();
         }
         let (waiting, end) = oneshot::channel();
         let RunRequest {
@@ -120,16 +138,16 @@ pub(crate) async fn attempt(
     let effects = RunEffects::split(writes, state, blob, &session.definition.database_name)
         .ok_or_else(|| RunError::Lost("the worker sent lengths that do not fit".to_owned()))?;
     let committed = if effects.is_empty() && request.settles.is_none() {
-        Committed::Nothing
+        (Committed::Nothing, 0)
     } else {
         let mut progress = progress();
         let cursor = progress.cursor.clone();
         progress.state.extend(effects.state);
         progress.state.extend(request.settles.clone());
-        effects::commit(&session.services.ingest, effects.lines, progress, request.depth)
+        let lines = effects::commit(&session.services.ingest, effects.lines, progress, request.depth)
             .await
             .map_err(RunError::WriteBack)?;
-        Committed::WithProgress(cursor)
+        (Committed::WithProgress(cursor), lines)
     };
     session
         .log

@@ -195,6 +195,7 @@ struct SkippedInstants {
 
 impl SkippedInstants {
     fn add(&mut self, session: &Session, count: u64) {
+        session.stats.skipped_runs.add(count);
         self.unreported += count;
         if self.unreported == 0 || self.reported.is_some_and(|at| at.elapsed() < REPORT_INTERVAL) {
             return;

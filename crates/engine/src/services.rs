@@ -18,15 +18,15 @@ use crate::dead_letters::DeadLetters;
 use crate::error::EngineError;
 use crate::global_cache::GlobalCache;
 use crate::launcher::Launcher;
+use crate::observations::Observations;
 use crate::plugin_files::{PluginFileError, PluginFiles, ResolvedPlugin};
-use crate::plugin_logs::PluginLogs;
 
 /// Shared by all triggers.
 pub(crate) struct Services {
     pub(crate) config: EngineConfig,
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) query: Arc<QueryEngine>,
-    pub(crate) logs: Arc<PluginLogs>,
+    pub(crate) observations: Arc<Observations>,
     pub(crate) dead_letters: Arc<DeadLetters>,
     pub(crate) launcher: Arc<dyn Launcher>,
     /// By which schedules go.

@@ -3,48 +3,59 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use tidemill_catalog::{Catalog, INTERNAL_DATABASE};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use tidemill_catalog::{Catalog, DatabaseId, INTERNAL_DATABASE};
+use tidemill_ingest::Ingest;
 use tidemill_query::{SystemRows, SystemScan, SystemTables};
 use tidemill_triggers::TriggerDefinition;
 
 use crate::dead_letters::{DeadLetter, DeadLetters};
+use crate::kept_rows::KeptRow;
+use crate::observations::Observations;
 use crate::plugin_files::{FileOnDisk, PluginFiles};
-use crate::plugin_logs::{LogEntry, PluginLogs, level_name};
+use crate::plugin_logs::LogEntry;
+use crate::run_history::RunRow;
+use crate::trigger_report::{TriggerReport, status_rows, status_schema};
 
 const TRIGGERS: &str = "processing_engine_triggers";
 const TRIGGER_ARGUMENTS: &str = "processing_engine_trigger_arguments";
 const LOGS: &str = "processing_engine_logs";
 const DEAD_LETTERS: &str = "processing_engine_dead_letters";
+const RUNS: &str = "processing_engine_runs";
+const STATUS: &str = "processing_engine_trigger_status";
 const PLUGIN_FILES: &str = "plugin_files";
 
 /// The system tables of the processing engine. Made before the query engine that shows them.
 pub struct EngineTables {
-    catalog: Arc<Catalog>,
-    logs: Arc<PluginLogs>,
+    ingest: Arc<Ingest>,
+    observations: Arc<Observations>,
     dead_letters: Arc<DeadLetters>,
     files: PluginFiles,
 }
 
 impl EngineTables {
-    /// Tables over the catalog, the plugins' logs, the dead letters and the plugin directory, if there is one.
+    /// Tables over the catalog, what is observed of triggers, the dead letters and the plugin directory, if there is one.
     pub fn new(
-        catalog: Arc<Catalog>,
-        logs: Arc<PluginLogs>,
+        ingest: Arc<Ingest>,
+        observations: Arc<Observations>,
         dead_letters: Arc<DeadLetters>,
         plugin_dir: Option<PathBuf>,
     ) -> Self {
         Self {
-            catalog,
-            logs,
+            ingest,
+            observations,
             dead_letters,
             files: PluginFiles::new(plugin_dir),
         }
     }
 
+    fn catalog(&self) -> &Catalog {
+        self.ingest.catalog()
+    }
+
     fn triggers_of(&self, database: &str) -> Vec<Arc<TriggerDefinition>> {
-        let state = self.catalog.state();
+        let state = self.catalog().state();
         state
             .database(database)
             .map(|database| database.triggers().cloned().collect())
@@ -87,27 +98,29 @@ impl EngineTables {
         ]
     }
 
-    fn logs(&self, database: &str) -> Vec<ArrayRef> {
-        let id = self
-            .catalog
-            .state()
+    /// The log of a database: what is kept of it, and what lives in memory only.
+    fn logs(&self, database: &str, scan: SystemScan) -> SystemRows {
+        let id = self.database_id(database);
+        let log = id.and_then(|id| self.observations.logs.existing(id));
+        let in_memory = move || log.map(|log| log.in_memory()).unwrap_or_default();
+        self.observations.logs.kept.scan(id, in_memory, scan)
+    }
+
+    fn database_id(&self, database: &str) -> Option<DatabaseId> {
+        let state = self.catalog().state();
+        state.database(database).map(|database| database.id)
+    }
+
+    fn status(&self, database: &str) -> RecordBatch {
+        let state = self.catalog().state();
+        let reports = state
             .database(database)
-            .map(|database| database.id);
-        let entries: Vec<LogEntry> = id
-            .and_then(|id| self.logs.existing(id))
-            .map(|log| log.entries())
-            .unwrap_or_default();
-        let times = entries.iter().map(|entry| entry.time_ns);
-        vec![
-            Arc::new(TimestampNanosecondArray::from_iter_values(times)),
-            strings(entries.iter().map(|entry| &entry.trigger_name)),
-            strings(entries.iter().map(|entry| level_name(entry.level))),
-            strings(entries.iter().map(|entry| entry.text.render())),
-        ]
+            .map(|database| TriggerReport::of_database(&self.ingest, &self.observations, database));
+        status_rows(&reports.unwrap_or_default())
     }
 
     fn dead_letters(&self, database: &str) -> Vec<ArrayRef> {
-        let state = self.catalog.state();
+        let state = self.catalog().state();
         let Some(database) = state.database(database) else {
             return arrays_of_dead_letters(&[]);
         };
@@ -123,7 +136,7 @@ impl EngineTables {
     }
 
     fn plugin_files(&self) -> Vec<ArrayRef> {
-        let state = self.catalog.state();
+        let state = self.catalog().state();
         let files: Vec<(Arc<TriggerDefinition>, FileOnDisk)> = state
             .databases()
             .flat_map(|database| database.triggers())
@@ -167,15 +180,9 @@ impl SystemTables for EngineTables {
                     ("argument_value", DataType::Utf8),
                 ]),
             ),
-            (
-                LOGS,
-                schema(&[
-                    ("event_time", DataType::Timestamp(TimeUnit::Nanosecond, None)),
-                    ("trigger_name", DataType::Utf8),
-                    ("log_level", DataType::Utf8),
-                    ("log_text", DataType::Utf8),
-                ]),
-            ),
+            (LOGS, LogEntry::schema()),
+            (RUNS, RunRow::schema()),
+            (STATUS, status_schema()),
         ];
         tables.push((
             DEAD_LETTERS,
@@ -206,19 +213,22 @@ impl SystemTables for EngineTables {
     }
 
     fn scan(&self, database: &str, table: &str, scan: SystemScan) -> SystemRows {
+        let columns = match table {
+            LOGS => return self.logs(database, scan),
+            RUNS => {
+                let id = self.database_id(database);
+                return self.observations.runs.scan(id, Vec::new, scan);
+            }
+            STATUS => return scan.answer(Ok(self.status(database))),
+            TRIGGERS => self.triggers(database),
+            TRIGGER_ARGUMENTS => self.trigger_arguments(database),
+            DEAD_LETTERS => self.dead_letters(database),
+            _ => self.plugin_files(),
+        };
         let known = self.tables(database).into_iter().find(|(name, _)| *name == table);
         let rows = known
             .ok_or_else(|| format!("there is no table {table}"))
-            .and_then(|(name, schema)| {
-                let columns = match name {
-                    TRIGGERS => self.triggers(database),
-                    TRIGGER_ARGUMENTS => self.trigger_arguments(database),
-                    LOGS => self.logs(database),
-                    DEAD_LETTERS => self.dead_letters(database),
-                    _ => self.plugin_files(),
-                };
-                RecordBatch::try_new(schema, columns).map_err(|error| error.to_string())
-            });
+            .and_then(|(_, schema)| RecordBatch::try_new(schema, columns).map_err(|error| error.to_string()));
         scan.answer(rows)
     }
 }
@@ -241,7 +251,7 @@ fn arrays_of_dead_letters(letters: &[(String, DeadLetter)]) -> Vec<ArrayRef> {
     ]
 }
 
-/// None of the engine's columns is ever null.
+/// Columns that are never null.
 fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
     let fields = columns
         .iter()

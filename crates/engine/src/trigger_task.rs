@@ -51,6 +51,7 @@ impl RunningTrigger {
         disable: mpsc::UnboundedSender<DisableRequest>,
     ) -> Self {
         let session = Session::new(services, key, Arc::clone(&definition));
+        session.stats.follow(&session);
         let stop = CancellationToken::new();
         // The path answers as soon as the trigger counts as started.
         let route = match &definition.spec {

@@ -28,6 +28,7 @@ use crate::python_launcher::PYTHON_LOOK_INTERVAL;
 use crate::server_log::ServerLog;
 use crate::services::Services;
 use crate::session_events::SessionEvents;
+use crate::trigger_stats::TriggerStats;
 
 /// How often deadlines are looked at while runs are in flight.
 const DEADLINE_TICK_MAX: Duration = Duration::from_secs(1);
@@ -72,6 +73,7 @@ pub(crate) struct Session {
     pub(crate) key: TriggerKey,
     pub(crate) definition: Arc<TriggerDefinition>,
     pub(crate) log: TriggerLog,
+    pub(crate) stats: Arc<TriggerStats>,
     pub(crate) server_log: ServerLog,
     slot: Mutex<Slot>,
     state: watch::Sender<WorkerState>,
@@ -100,8 +102,12 @@ impl Session {
         key: TriggerKey,
         definition: Arc<TriggerDefinition>,
     ) -> Arc<Self> {
-        let database_log = services.logs.of_database(key.database);
+        let observations = &services.observations;
+        let database_log = observations.logs.of_database(key.database);
         let log = TriggerLog::new(definition.trigger_name.as_str().into(), database_log);
+        let stats = observations
+            .triggers
+            .of_trigger(key, &definition.trigger_name, &observations.runs);
         let slot = Slot {
             worker: None,
             pending: PendingRuns::default(),
@@ -113,6 +119,7 @@ impl Session {
             key,
             definition,
             log,
+            stats,
             server_log: ServerLog::new(Instant::now()),
             slot: Mutex::new(slot),
             state: watch::Sender::new(WorkerState::Starting),
@@ -165,6 +172,11 @@ impl Session {
         MemoryLimit {
             bytes_max: bytes_max.or(self.services.config.worker_memory_bytes_max),
         }
+    }
+
+    /// What the worker is doing, now and from now on.
+    pub(crate) fn states(&self) -> watch::Receiver<WorkerState> {
+        self.state.subscribe()
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -238,6 +250,11 @@ impl Session {
 
     pub(crate) fn worker(&self) -> Option<Arc<dyn WorkerHandle>> {
         self.slot.lock().worker.clone()
+    }
+
+    /// How many runs are in flight.
+    pub(crate) fn runs_in_flight(&self) -> usize {
+        self.slot.lock().pending.len()
     }
 
     /// Whether no run is in flight.
@@ -451,6 +468,7 @@ impl Session {
         };
         // From here on the process is ended by this function, whichever way it goes.
         self.slot.lock().worker = Some(Arc::clone(&worker));
+        self.stats.processes_started.add(1);
         let grace = self.services.config.stop_grace;
         let until_killed = async {
             tokio::select! {
@@ -467,6 +485,7 @@ impl Session {
             reason = worker.wait() => LifeEnd::Died(format!("the plugin's process {reason}")),
             reason = until_killed => {
                 self.slot.lock().ended_because = Some(reason.clone());
+                self.stats.processes_killed.add(1);
                 worker.kill().await;
                 LifeEnd::Died(reason)
             }

@@ -76,6 +76,9 @@ pub(crate) async fn run(session: &Arc<Session>, stop: &CancellationToken) -> Run
                 break;
             }
         }
+        session
+            .stats
+            .set_position(reader.cursor.lock().position().through());
         let record_at = unrecorded_since.map(|since| since + PROGRESS_DELAY);
         tokio::select! {
             () = stop.cancelled() => break RunnerExit::Stopped,
@@ -195,7 +198,7 @@ impl LogReader {
         let cursor = self.position();
         let progress = TriggerProgress::at(self.session.key, cursor.clone());
         match effects::commit(&self.session.services.ingest, Vec::new(), progress, 0).await {
-            Ok(()) => recorded.merge(&cursor),
+            Ok(_) => recorded.merge(&cursor),
             Err(reason) => tracing::warn!(
                 trigger = self.session.definition.trigger_name,
                 reason,

@@ -14,7 +14,7 @@ use crate::progress::{TriggerKey, Triggers};
 use crate::record::{self, Commit};
 use crate::replay::{ReplayError, decode_known};
 use crate::resolve::Resolution;
-use crate::tail::{ReadLimits, TableFilter, Tail, TailRead};
+use crate::tail::{Backlog, ReadLimits, TableFilter, Tail, TailRead};
 use crate::write::{DatabaseLines, NameRule, RunCommit, WriteError, WriteOutcome, WriteRequest};
 
 /// Bodies up to this size are parsed where they are: the hand-over to the blocking pool costs more than the parsing.
@@ -335,7 +335,7 @@ impl Ingest {
     /// durable and visible; a run that wrote nothing and keeps nothing returns as soon as its progress is in order.
     ///
     /// The error names the database whose lines were refused; nothing was written then, and the progress stays.
-    pub async fn commit_run(&self, run: RunCommit) -> Result<Option<Lsn>, (String, WriteError)> {
+    pub async fn commit_run(&self, run: RunCommit) -> Result<WriteOutcome, (String, WriteError)> {
         let RunCommit {
             writes,
             progress,
@@ -361,6 +361,7 @@ impl Ingest {
             }
         }
         let mut tables: Vec<Arc<TableBatch>> = Vec::new();
+        let mut outcome = WriteOutcome::default();
         for DatabaseLines { database, lines } in writes {
             let name = database.clone();
             let lines = Lines {
@@ -370,12 +371,10 @@ impl Ingest {
                 received_ns,
                 name_rule: NameRule::Weak,
             };
-            tables.extend(
-                self.accept(lines, false)
-                    .await
-                    .map_err(|error| (name, error))?
-                    .batches,
-            );
+            let accepted = self.accept(lines, false).await;
+            let accepted = accepted.map_err(|error| (name, error))?;
+            outcome.rows += accepted.rows;
+            tables.extend(accepted.batches);
         }
         let wrote = !tables.is_empty();
         let commit = Commit {
@@ -387,13 +386,21 @@ impl Ingest {
         let log_failed = |error| (String::new(), error);
         let pending = self.append(commit).await.map_err(log_failed)?;
         if !wrote && !has_state {
-            return Ok(None);
+            return Ok(outcome);
         }
-        pending
-            .durable()
-            .await
-            .map(Some)
-            .map_err(|error| log_failed(error.into()))
+        match pending.durable().await {
+            Ok(lsn) => Ok(WriteOutcome {
+                lsn: Some(lsn),
+                ..outcome
+            }),
+            Err(error) => Err(log_failed(error.into())),
+        }
+    }
+
+    /// What a reader at `cursor` has yet to read, told from the tail: costs little however much it is.
+    pub fn backlog_after(&self, cursor: Lsn, filter: &TableFilter) -> Backlog {
+        let end = *self.committed().borrow();
+        self.published.tail.backlog_after(cursor, end, filter)
     }
 
     /// What a reader at `cursor` has not seen, from the tail or, where that does not reach back so far, from the log. Always

@@ -27,6 +27,6 @@ pub use ingest::{Ingest, IngestConfig, OpenError};
 pub use progress::{StateChange, TriggerKey, TriggerProgress};
 pub use record::{Commit, RecordError};
 pub use replay::ReplayError;
-pub use tail::{CommittedBatch, ReadLimits, TableFilter, Tail, TailRead};
+pub use tail::{Backlog, CommittedBatch, ReadLimits, TableFilter, Tail, TailRead};
 pub use tidemill_wal::Lsn;
 pub use write::{DatabaseLines, NameRule, RunCommit, WriteError, WriteOutcome, WriteRequest};

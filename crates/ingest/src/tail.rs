@@ -95,6 +95,19 @@ impl TailRead {
     }
 }
 
+/// What a reader has yet to read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Rows of the tables that it reads; `None` if that cannot even be estimated.
+    pub rows: Option<u64>,
+    /// Their size in memory, in bytes.
+    pub bytes: Option<u64>,
+    /// When the oldest of these rows that is known arrived, in nanoseconds since the epoch.
+    pub oldest_ns: Option<i64>,
+    /// Whether the reader is so far behind that the numbers are concluded from newer rows.
+    pub is_estimated: bool,
+}
+
 /// How much a reader takes at once.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadLimits {
@@ -149,6 +162,40 @@ impl Tail {
             let (oldest, _, freed) = commits.entries.pop_front().expect("more than one entry");
             commits.bytes -= freed;
             commits.before = oldest;
+        }
+    }
+
+    /// What a reader at `cursor` has yet to read of a log that ends at `end`.
+    pub(crate) fn backlog_after(&self, cursor: Lsn, end: Lsn, filter: &TableFilter) -> Backlog {
+        let (mut rows, mut bytes, mut oldest_ns) = (0_u64, 0_u64, None);
+        let before = {
+            let commits = self.commits.read();
+            let start = commits.entries.partition_point(|(lsn, _, _)| *lsn <= cursor);
+            for (_, commit, _) in commits.entries.range(start..) {
+                for batch in commit.tables.iter().filter(|batch| filter.matches(batch.table)) {
+                    rows += batch.row_count as u64;
+                    bytes += batch_memory_bytes(batch) as u64;
+                    oldest_ns = oldest_ns.or(Some(commit.time_ns));
+                }
+            }
+            commits.before
+        };
+        let is_estimated = cursor < before;
+        // Records that are no longer in the tail are taken to be like those that are.
+        let seen = end.0.saturating_sub(before.0);
+        let scaled = |of_seen: u64| match (is_estimated, seen) {
+            (false, _) => Some(of_seen),
+            (true, 0) => None,
+            (true, _) => {
+                let scaled = u128::from(of_seen) * u128::from(end.0 - cursor.0) / u128::from(seen);
+                Some(u64::try_from(scaled).unwrap_or(u64::MAX))
+            }
+        };
+        Backlog {
+            rows: scaled(rows),
+            bytes: scaled(bytes),
+            oldest_ns,
+            is_estimated,
         }
     }
 

@@ -624,8 +624,8 @@ async fn a_run_commits_its_rows_and_its_cursor_together() {
     };
     let writes = vec![lines("db", "derived v=2 1"), lines("elsewhere", "copy v=2 1")];
     let progress = TriggerProgress::through(trigger, Lsn(1));
-    let lsn = fixture.ingest.commit_run(run(writes, progress)).await.unwrap();
-    assert_eq!(lsn, Some(Lsn(2)));
+    let outcome = fixture.ingest.commit_run(run(writes, progress)).await.unwrap();
+    assert_eq!((outcome.lsn, outcome.rows), (Some(Lsn(2)), 2));
     let bad = vec![
         lines("db", "derived v=3 2"),
         lines("elsewhere", "copy v=\"text\" 2"),
@@ -689,7 +689,7 @@ async fn runs_that_finished_beyond_the_cursor_are_known_after_a_restart() {
     }
     let progress = TriggerProgress::through(trigger, Lsn(2));
     let recorded = fixture.ingest.commit_run(run(Vec::new(), progress)).await;
-    assert_eq!(recorded.unwrap(), None);
+    assert_eq!(recorded.unwrap().lsn, None);
     fixture.ingest.settled().await;
     let joined = Position::from_parts(4, vec![range(6, 8)]);
     assert_eq!(fixture.ingest.cursor(trigger), joined);
@@ -723,7 +723,7 @@ async fn the_state_of_a_trigger_is_committed_with_its_run() {
     let kept = vec![change("count", Some("1")), change("old", Some("x"))];
     let durable = commit(&fixture, vec![], keeps(trigger, kept)).await.unwrap();
     assert!(
-        durable.is_some(),
+        durable.lsn.is_some(),
         "a run that keeps something is durable when it returns"
     );
     let refused = vec![DatabaseLines {

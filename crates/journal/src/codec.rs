@@ -3,8 +3,8 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
@@ -27,10 +27,15 @@ pub(crate) fn encode(schema: SchemaRef, batches: &[RecordBatch]) -> Result<Bytes
     encode().map(Bytes::from).map_err(|error| error.to_string())
 }
 
-/// The rows of an object, in order, or what is wrong with it.
+/// The rows of an object, in order, with the columns of the layout, or what is wrong with it.
 pub(crate) fn decode(layout: &Layout, object: Bytes) -> Result<Vec<RecordBatch>, String> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(object)
-        .and_then(|builder| builder.with_batch_size(DECODED_ROWS_MAX).build())
+    let builder = ParquetRecordBatchReaderBuilder::try_new(object).map_err(|error| error.to_string())?;
+    let names = layout.schema().fields().iter().map(|field| field.name().as_str());
+    let columns = ProjectionMask::columns(builder.parquet_schema(), names);
+    let reader = builder
+        .with_projection(columns)
+        .with_batch_size(DECODED_ROWS_MAX)
+        .build()
         .map_err(|error| error.to_string())?;
     reader
         .map(|batch| layout.fit(&batch?))

@@ -1,12 +1,13 @@
 //! The schema of a journal, and rows in it.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampNanosecondArray, new_null_array,
 };
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampNanosecondType};
 use arrow::error::ArrowError;
 
 use crate::JournalError;
@@ -31,6 +32,16 @@ impl Layout {
 
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// The time, and then the columns at these places.
+    pub(crate) fn select(&self, columns: &[usize]) -> Self {
+        let places = std::iter::once(0).chain(columns.iter().copied());
+        let fields = places.filter_map(|place| self.schema.fields().get(place).cloned());
+        let schema = Schema::new(fields.collect::<Vec<_>>());
+        Self {
+            schema: Arc::new(schema),
+        }
     }
 
     /// The rows in this schema. Columns are found by name; one that is missing, as in the objects of an older version, is
@@ -90,10 +101,7 @@ pub(crate) fn row_count(batches: &[RecordBatch]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{Int64Array, StringArray};
-    use arrow::datatypes::Schema;
 
     use super::*;
 

@@ -4,6 +4,7 @@ use std::ops::{Bound, RangeBounds, RangeInclusive};
 
 use arrow::array::RecordBatch;
 
+use crate::layout::Layout;
 use crate::object::Object;
 use crate::{Journal, JournalError, codec, layout};
 
@@ -70,12 +71,21 @@ impl Journal {
 
     /// The rows of an object, or None if it is damaged or missing, which is logged once.
     pub(crate) async fn read(&self, object: &Object) -> Result<Option<Vec<RecordBatch>>, JournalError> {
+        self.read_as(object, &self.layout).await
+    }
+
+    /// Like [`Self::read`], but only the columns of a layout.
+    pub(crate) async fn read_as(
+        &self,
+        object: &Object,
+        layout: &Layout,
+    ) -> Result<Option<Vec<RecordBatch>>, JournalError> {
         if object.is_damaged() {
             return Ok(None);
         }
         let decoded = match self.folder.get(&object.name).await? {
             Some(content) => {
-                let layout = self.layout.clone();
+                let layout = layout.clone();
                 self.blocking(move || codec::decode(&layout, content)).await?
             }
             None => Err("it is missing".to_owned()),

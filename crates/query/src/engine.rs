@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::answer::{QueryOutput, QueryTask, TaskBatches};
 use crate::catalog_tables::CatalogTables;
 use crate::complexity::STACK_BYTES;
+use crate::counts::{QueryCounter, QueryCounts};
 use crate::error::QueryError;
 use crate::namespace::Namespace;
 use crate::outgoing::Outgoing;
@@ -41,6 +42,7 @@ pub struct QueryEngine {
     system: Arc<[Arc<dyn SystemTables>]>,
     template: SessionTemplate,
     timeout: Duration,
+    counter: Arc<QueryCounter>,
     /// `None` only while it is being dropped.
     runtime: Option<Runtime>,
 }
@@ -74,8 +76,14 @@ impl QueryEngine {
             system,
             template,
             timeout: config.timeout,
+            counter: Arc::default(),
             runtime: Some(runtime),
         }
+    }
+
+    /// How queries have ended until now.
+    pub fn counts(&self) -> QueryCounts {
+        self.counter.counts()
     }
 
     /// Plans `sql`, which must be one statement that only reads, in `database` and starts it.
@@ -114,7 +122,9 @@ impl QueryEngine {
             .runtime
             .as_ref()
             .expect("the runtime lives as long as the engine");
-        let task = QueryTask::new(runtime.spawn(query.run(answer_planned, batch_sender)));
+        let counted = self.counter.begin();
+        let run = async move { counted.end(query.run(answer_planned, batch_sender).await) };
+        let task = QueryTask::new(runtime.spawn(run));
         match planned.await {
             Ok(schema) => {
                 let batches = Box::pin(TaskBatches::new(task, batches));

@@ -19,6 +19,7 @@ mod buffer_part;
 mod buffer_scan;
 mod catalog_tables;
 mod complexity;
+mod counts;
 mod deduplicate;
 mod engine;
 mod error;
@@ -42,6 +43,7 @@ mod time_filter;
 mod yield_after_joins;
 
 pub use answer::{BatchStream, QueryOutput};
+pub use counts::QueryCounts;
 pub use engine::QueryEngine;
 pub use error::{QueryError, QueryErrorKind};
 pub use params::{ParamValue, Params};

@@ -17,6 +17,7 @@ mod encoder;
 mod error;
 mod format;
 mod health;
+mod metrics;
 mod plugin_requests;
 mod plugins;
 mod pretty;

@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::error::ApiError;
 use crate::state::AppState;
-use crate::{configure, health, plugin_requests, plugins, query, write};
+use crate::{configure, health, metrics, plugin_requests, plugins, query, write};
 
 /// What stands before the path of a request trigger.
 pub(crate) const PLUGIN_REQUEST_PREFIX: &str = "/api/v3/engine/";
@@ -27,6 +27,7 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
     Router::new()
         .route("/health", get(health::health))
         .route("/api/v1/health", get(health::health))
+        .route("/metrics", get(metrics::metrics))
         .route("/ping", get(health::ping).post(health::ping))
         .route("/api/v3/write_lp", post(write::write_lp))
         .route("/write", post(write::write_v1))
@@ -111,6 +112,7 @@ async fn common_headers(State(state): State<Arc<AppState>>, request: Request, ne
     } else {
         next.run(request).await
     };
+    state.metrics.responded(response.status());
     let succeeded = response.status().is_success();
     let headers = response.headers_mut();
     headers.insert(CLUSTER_UUID, state.cluster_uuid.clone());

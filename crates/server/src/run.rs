@@ -10,7 +10,7 @@ use http::HeaderValue;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tidemill_catalog::{Catalog, CatalogError, DurableLocalStore};
-use tidemill_engine::{DeadLetters, Engine, EngineConfig, EngineTables, LogJournals, PluginLogs};
+use tidemill_engine::{DeadLetters, Engine, EngineConfig, EngineTables, Journals, Observations};
 use tidemill_ingest::{Ingest, IngestConfig, OpenError};
 use tidemill_plugin_repo::{PluginRepository, RepositoryConfig, RepositoryError};
 use tidemill_query::{QueryConfig, QueryEngine};
@@ -27,6 +27,7 @@ use crate::access;
 use crate::body::BodyLimits;
 use crate::config::{ObjectStoreKind, ServerConfig};
 use crate::connections::{self, ConnectionLimits};
+use crate::metrics::ServerMetrics;
 use crate::routes::router;
 use crate::state::AppState;
 
@@ -34,7 +35,7 @@ use crate::state::AppState;
 const TAIL_BYTES_MAX: usize = 64 << 20;
 /// Request bodies in memory at once, in bytes.
 const BODIES_BYTES_MAX: usize = 256 << 20;
-/// Log lines of plugins kept for each database.
+/// Log lines of plugins that live in memory only, for each database.
 const PLUGIN_LOG_ENTRIES_MAX: usize = 10_000;
 
 /// Why a server does not start, or ends.
@@ -125,20 +126,19 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     let catalog = Arc::new(catalog);
     let ingest = open_ingest(&config, Arc::clone(&object_store), &catalog).await?;
 
-    let logs = Arc::new(PluginLogs::new(PLUGIN_LOG_ENTRIES_MAX));
-    let log_journals = LogJournals::start(
-        Arc::clone(&object_store),
+    let observations = Arc::new(Observations::new(PLUGIN_LOG_ENTRIES_MAX));
+    let journals = Journals::start(
+        &object_store,
         &config.node_id,
         config.plugin_log_retention,
         &catalog,
-        Arc::clone(&logs),
-    )
-    .await;
+        &observations,
+    );
     let dead_letters = Arc::new(DeadLetters::new(object_store, &config.node_id));
     dead_letters.load(&ingest).await?;
     let engine_tables = EngineTables::new(
-        Arc::clone(&catalog),
-        Arc::clone(&logs),
+        Arc::clone(&ingest),
+        Arc::clone(&observations),
         Arc::clone(&dead_letters),
         config.plugin_dir.clone(),
     );
@@ -171,7 +171,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         engine_config,
         Arc::clone(&ingest),
         Arc::clone(&query),
-        logs,
+        observations,
         dead_letters,
         python,
     )
@@ -183,6 +183,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         ingest: Arc::clone(&ingest),
         query,
         engine: Arc::clone(&engine),
+        metrics: ServerMetrics::new(),
         bodies: BodyLimits::new(config.request_bytes_max, BODIES_BYTES_MAX),
         process_id,
         cluster_uuid,
@@ -219,7 +220,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     .await;
     info!("stopping plugins");
     engine.shutdown().await;
-    log_journals.shutdown().await;
+    journals.shutdown().await;
     info!("flushing the log");
     ingest.shutdown().await;
     info!("stopped");

@@ -11,6 +11,7 @@ use tidemill_query::QueryEngine;
 use uuid::Uuid;
 
 use crate::body::BodyLimits;
+use crate::metrics::ServerMetrics;
 
 /// Everything that a route may call.
 pub(crate) struct AppState {
@@ -19,6 +20,7 @@ pub(crate) struct AppState {
     pub(crate) query: Arc<QueryEngine>,
     pub(crate) engine: Arc<Engine>,
     pub(crate) bodies: BodyLimits,
+    pub(crate) metrics: ServerMetrics,
     pub(crate) process_id: Uuid,
     pub(crate) cluster_uuid: HeaderValue,
 }

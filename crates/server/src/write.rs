@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
-use tidemill_ingest::{NameRule, WriteRequest};
+use tidemill_ingest::{NameRule, WriteError, WriteOutcome, WriteRequest};
 use tidemill_lineproto::Precision;
 
 use crate::body;
@@ -150,12 +150,20 @@ pub(crate) async fn write_lp(
         name_rule: NameRule::Strict,
         depth: 0,
     };
-    let outcome = state.ingest.write(request).await?;
+    let outcome = write(&state, request).await?;
     if outcome.rejected.is_empty() {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
         Err(ApiError::partial_write(&outcome.rejected))
     }
+}
+
+/// Writes and counts.
+async fn write(state: &AppState, request: WriteRequest) -> Result<WriteOutcome, WriteError> {
+    let bytes = request.body.len();
+    let outcome = state.ingest.write(request).await;
+    state.metrics.wrote(bytes, &outcome);
+    outcome
 }
 
 /// `POST /write`.
@@ -169,7 +177,7 @@ pub(crate) async fn write_v1(
     let parameters: V1Parameters = compatible_parameters(&uri, "db/rp/precision")?;
     let precision = parameters.precision.into();
     let request = whole_and_durable(parameters.database()?, body?, precision);
-    state.ingest.write(request).await?;
+    write(&state, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -184,7 +192,7 @@ pub(crate) async fn write_v2(
     let parameters: V2Parameters = compatible_parameters(&uri, "org/bucket/precision")?;
     let precision = parameters.precision.into();
     let request = whole_and_durable(parameters.database()?, body?, precision);
-    state.ingest.write(request).await?;
+    write(&state, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

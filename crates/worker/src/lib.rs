@@ -40,7 +40,7 @@ pub use environment::{EnvironmentOptions, worker_environment};
 pub use error::{Gone, StartError};
 pub use exit::{ExitReason, KillCause};
 pub use extension::{ExtensionNotFound, extension_path};
-pub use memory::machine_memory_bytes;
+pub use memory::{machine_memory_bytes, resident_bytes_of};
 pub use output::{LINE_BYTES_MAX, OutputStream};
 pub use packages::{InstallError, PackageManager, Packages};
 pub use python::PythonVersion;

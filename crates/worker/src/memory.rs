@@ -17,9 +17,19 @@ pub fn machine_memory_bytes() -> Option<u64> {
     }
 }
 
+/// Resident memory of a process in bytes, or `None` for one that has ended.
+pub fn resident_bytes_of(pid: u32) -> Option<u64> {
+    bytes_after("VmRSS:", &fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+}
+
 /// The total of `/proc/meminfo`, in bytes.
 fn total_of(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    bytes_after("MemTotal:", meminfo)
+}
+
+/// The value of a line of a file below `/proc`.
+fn bytes_after(name: &str, text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -33,6 +43,7 @@ mod tests {
         let text = "MemTotal:       24684988 kB\nMemFree:        20000000 kB\n";
         assert_eq!(total_of(text), Some(24_684_988 * 1024));
         assert_eq!(total_of("MemFree: 1 kB"), None);
+        assert!(resident_bytes_of(std::process::id()).is_some_and(|bytes| bytes > 1 << 16));
         assert!(machine_memory_bytes().is_some_and(|bytes| bytes > 1 << 20));
     }
 }

@@ -1,6 +1,6 @@
 //! A process and its group: signals that never hit a stranger, and an end that is always collected.
 
-use std::{fs, io, os::fd::OwnedFd, process::Child};
+use std::{io, os::fd::OwnedFd, process::Child};
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use crate::exit::{ExitReason, OurCause, exit_reason};
+use crate::memory::resident_bytes_of;
 
 /// A process that leads its own group.
 ///
@@ -108,10 +109,7 @@ impl Process {
 
     /// Resident memory in bytes, or `None` for a process that has ended.
     pub(crate) fn resident_bytes(&self) -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        Some(kibibytes * 1024)
+        resident_bytes_of(self.pid())
     }
 }
 

@@ -6,6 +6,7 @@ mod exactly_once;
 mod fake_clock;
 mod fake_python;
 mod lifecycle;
+mod observations;
 mod request_triggers;
 mod schedules;
 mod write_triggers;
@@ -30,7 +31,7 @@ use self::fake_clock::FakeClock;
 use self::fake_python::{FakePython, SharedLauncher};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::Machine;
-use crate::{CreateTrigger, DeadLetters, Engine, EngineConfig, EngineTables, PluginLogs};
+use crate::{CreateTrigger, DeadLetters, Engine, EngineConfig, EngineTables, Observations};
 
 /// A server without HTTP and without Python.
 struct Server {
@@ -149,14 +150,14 @@ impl Server {
         let store = Arc::new(Store::new(StoreConfig::default()));
         let ingest = Ingest::open(medium, ingest_config, Arc::clone(&catalog), Arc::clone(&store)).unwrap();
         let ingest = Arc::new(ingest);
-        let logs = Arc::new(PluginLogs::new(1_000));
+        let observations = Arc::new(Observations::new(1_000));
         let mut config = config(dir.path());
         change(&mut config);
         let dead_letters = Arc::new(DeadLetters::new(Arc::clone(&objects), "node0"));
         dead_letters.load(&ingest).await.unwrap();
         let tables = EngineTables::new(
-            Arc::clone(&catalog),
-            Arc::clone(&logs),
+            Arc::clone(&ingest),
+            Arc::clone(&observations),
             Arc::clone(&dead_letters),
             config.plugin_dir.clone(),
         );
@@ -173,7 +174,8 @@ impl Server {
             packages: None,
         };
         let (to_ingest, to_query) = (Arc::clone(&ingest), Arc::clone(&query));
-        let engine = Engine::start_with(config, to_ingest, to_query, logs, dead_letters, machine).await;
+        let engine =
+            Engine::start_with(config, to_ingest, to_query, observations, dead_letters, machine).await;
         Self {
             engine,
             ingest,

@@ -7,3 +7,4 @@ mod budget;
 mod points;
 mod sql;
 mod support;
+mod system_tables;

@@ -16,7 +16,7 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use serde_json::Value;
 use tidemill_catalog::{Catalog, Limits};
-use tidemill_engine::{DeadLetters, Engine, EngineConfig, PluginLogs};
+use tidemill_engine::{DeadLetters, Engine, EngineConfig, Observations};
 use tidemill_ingest::{Ingest, IngestConfig};
 use tidemill_query::{QueryConfig, QueryEngine};
 use tidemill_store::{Store, StoreConfig};
@@ -103,7 +103,7 @@ impl Server {
             EngineConfig::default(),
             Arc::clone(&ingest),
             Arc::clone(&query),
-            Arc::new(PluginLogs::new(10)),
+            Arc::new(Observations::new(10)),
             dead_letters,
             None,
         )
@@ -113,6 +113,7 @@ impl Server {
             ingest,
             query,
             engine,
+            metrics: crate::metrics::ServerMetrics::new(),
             bodies: BodyLimits::new(BODY_BYTES_MAX, 1 << 20),
             process_id: Uuid::nil(),
             cluster_uuid: HeaderValue::from_static("cluster"),

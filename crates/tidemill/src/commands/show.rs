@@ -20,7 +20,7 @@ pub(crate) enum ShowCommand {
     Databases(DatabasesArgs),
     /// List the files of all plugins that triggers use
     Plugins(PluginsArgs),
-    /// List the triggers of a database
+    /// List the triggers of a database: their states, last runs, lags and errors
     Triggers(TriggersArgs),
     /// List the tables and triggers of a database
     Summary(SummaryArgs),
@@ -127,6 +127,13 @@ impl PluginsArgs {
     }
 }
 
+/// What an operator asks first of triggers. Of the last error only the beginning: the whole of it is in the log.
+const TRIGGER_STATES: &str = "SELECT trigger_name, trigger_specification, plugin_filename, state, reason, \
+     last_run_time, last_run_status, lag_rows, lag_seconds, failed_runs AS errors, \
+     left(split_part(last_error, chr(10), 1), 80) AS last_error \
+     FROM system.processing_engine_triggers \
+     JOIN system.processing_engine_trigger_status USING (trigger_name) ORDER BY trigger_name";
+
 const TRIGGERS_HELP: &str = "\
 Example:
   tidemill show triggers --database weather";
@@ -149,7 +156,13 @@ impl TriggersArgs {
     async fn run(self) -> Result<(), CommandError> {
         let client = self.connection.client()?;
         let format = Format::from(self.format);
-        let answer = query(&client, &self.database.database, TRIGGERS.to_owned(), format).await?;
+        let answer = query(
+            &client,
+            &self.database.database,
+            TRIGGER_STATES.to_owned(),
+            format,
+        )
+        .await?;
         print::answer(answer, format).await
     }
 }

@@ -7,6 +7,7 @@ mod http_query;
 mod http_write;
 mod isolation;
 mod limits;
+mod observability;
 mod plugin_api;
 mod plugin_repository;
 mod plugin_state;
