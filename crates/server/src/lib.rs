@@ -17,6 +17,7 @@ mod encoder;
 mod error;
 mod format;
 mod health;
+mod packages;
 mod plugin_requests;
 mod plugins;
 mod pretty;
