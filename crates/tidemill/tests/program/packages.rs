@@ -179,6 +179,17 @@ async fn a_package_is_upgraded_under_busy_triggers() {
     assert!(listed.stdout.contains("\ntidal,2.0\n"), "{listed:?}");
     let listed = server.command(&["show", "packages"]).await;
     assert!(listed.stdout.contains("| tidal"), "{listed:?}");
+    for (format, beginning) in [
+        ("json", &b"[{"[..]),
+        ("jsonl", b"{"),
+        ("csv", b"name,"),
+        ("pretty", b"+--"),
+        ("parquet", b"PAR1"),
+    ] {
+        let answer = server.get(&format!("{PACKAGES}?format={format}")).await;
+        assert!(answer.body.starts_with(beginning), "{format}: {}", answer.text());
+    }
+    assert_eq!(server.get(&format!("{PACKAGES}?format=xml")).await.status, 400);
     let listed = server.get(PACKAGES).await.json();
     let tidal = listed
         .as_array()
