@@ -173,9 +173,15 @@ mod tests {
             plugin_dir: dir.path().to_owned(),
             virtual_env_location: Some(virtual_env),
             package_manager: PackageManager::Disabled,
+            user: None,
         });
-        let mut launcher =
-            PythonLauncher::new(Some(environment.clone()), None, vec![], SandboxProfile::default());
+        let mut launcher = PythonLauncher::new(
+            Some(environment.clone()),
+            None,
+            vec![],
+            SandboxProfile::default(),
+            None,
+        );
         launcher.look_interval = Duration::from_millis(20);
         environment.ready().await.unwrap_err();
         let waiting = tokio::spawn(async move { launcher.available().await });
