@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use reqwest::{
     Method, RequestBuilder, Response,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
+    header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -14,16 +14,19 @@ use tidemill_triggers::StartAt;
 use url::Url;
 
 use crate::{
-    ClientBuilder, ClientError, CreateTable, CreateTrigger, DroppedLetters, FileContent, Ping, PluginFile,
-    QueryAnswer, QueryRequest, RecordedLine, ReplayedLetters, TestReport, TestRequest, TestSchedule, TestWal,
-    UpdateTrigger, WriteOptions,
+    ClientBuilder, ClientError, CreateTable, CreateTrigger, DroppedLetters, FileContent, Install, Ping,
+    PluginFile, QueryAnswer, QueryRequest, RecordedLine, ReplayedLetters, TestReport, TestRequest,
+    TestSchedule, TestWal, UpdateTrigger, Wanted, WriteOptions,
     error::{chain, root_cause},
+    requests::InstallProgress,
 };
 
 const DATABASE: &str = "/api/v3/configure/database";
 const TABLE: &str = "/api/v3/configure/table";
 const TRIGGER: &str = "/api/v3/configure/processing_engine_trigger";
 const ENVIRONMENT: &str = "/api/v3/configure/plugin_environment";
+/// One JSON object a line about what is going on.
+const PROGRESS_TYPE: &str = "application/x-ndjson";
 const PLUGIN_FILES: &str = "/api/v3/plugins/files";
 const PLUGIN_DIRECTORY: &str = "/api/v3/plugins/directory";
 
@@ -283,18 +286,46 @@ impl Client {
         self.send(request).await.map(drop)
     }
 
-    /// Installs packages for plugins.
-    pub async fn install_packages(&self, packages: &[String]) -> Result<(), ClientError> {
-        let path = format!("{ENVIRONMENT}/install_packages");
-        let body = json!({ "packages": packages });
-        self.send_json(Method::POST, &path, &body).await
+    /// Installs packages for plugins. What the server tells of it is given to `on_line` as it comes.
+    pub async fn install(&self, install: &Install, mut on_line: impl FnMut(&str)) -> Result<(), ClientError> {
+        let endpoint = match install.wanted {
+            Wanted::Packages(_) => "install_packages",
+            Wanted::Requirements(_) => "install_requirements",
+        };
+        let request = self
+            .request(Method::POST, &format!("{ENVIRONMENT}/{endpoint}"))
+            .header(ACCEPT, PROGRESS_TYPE)
+            .json(install);
+        let response = self.send(request).await?;
+        let content_type = response.headers().get(CONTENT_TYPE);
+        if content_type.is_none_or(|content_type| content_type != PROGRESS_TYPE) {
+            // A server that says nothing before it is done.
+            return Ok(());
+        }
+        let mut answer = QueryAnswer::new(response);
+        let mut unread = Vec::new();
+        while let Some(chunk) = answer.chunk().await? {
+            unread.extend_from_slice(&chunk);
+            while let Some(end) = unread.iter().position(|&byte| byte == b'\n') {
+                match serde_json::from_slice(&unread[..end])? {
+                    InstallProgress::Line(line) => on_line(&line),
+                    InstallProgress::Error(error) => return Err(ClientError::Install(error)),
+                    InstallProgress::Installed(_) => return Ok(()),
+                }
+                unread.drain(..=end);
+            }
+        }
+        Err(ClientError::Install(
+            "the server did not say how the installation ended".to_owned(),
+        ))
     }
 
-    /// Installs what a requirements file names: a path on the server, or a URL.
-    pub async fn install_requirements(&self, location: &str) -> Result<(), ClientError> {
-        let path = format!("{ENVIRONMENT}/install_requirements");
-        let body = json!({ "requirements_location": location });
-        self.send_json(Method::POST, &path, &body).await
+    /// Lists the packages of the plugins' environment in a format of queries.
+    pub async fn list_packages(&self, format: &str) -> Result<QueryAnswer, ClientError> {
+        let request = self
+            .request(Method::GET, &format!("{ENVIRONMENT}/packages"))
+            .query(&[("format", format)]);
+        self.send(request).await.map(QueryAnswer::new)
     }
 
     /// Tries a data-write plugin.

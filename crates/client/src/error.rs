@@ -46,6 +46,9 @@ pub enum ClientError {
     /// The answer is not what this endpoint answers with.
     #[error("unexpected answer: {0}")]
     Answer(#[from] serde_json::Error),
+    /// The server began to install packages and did not succeed.
+    #[error("{0}")]
+    Install(String),
     /// A request body could not be compressed.
     #[error("cannot compress the request: {0}")]
     Compress(#[from] io::Error),

@@ -23,6 +23,7 @@ pub use precision::{Precision, UnknownPrecision};
 pub use query::{QueryAnswer, QueryRequest};
 pub use recording::RecordedLine;
 pub use requests::{
-    CreateTable, CreateTrigger, DroppedLetters, Field, FileContent, Ping, PluginFile, ReplayedLetters,
-    TestReport, TestRequest, TestResponse, TestSchedule, TestWal, UpdateTrigger, WriteOptions,
+    CreateTable, CreateTrigger, DroppedLetters, Field, FileContent, Install, Ping, PluginFile,
+    ReplayedLetters, TestReport, TestRequest, TestResponse, TestSchedule, TestWal, UpdateTrigger, Wanted,
+    WriteOptions,
 };

@@ -102,6 +102,43 @@ pub struct DroppedLetters {
     pub dropped: u64,
 }
 
+/// Packages to be installed for plugins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Install {
+    /// What they are.
+    #[serde(flatten)]
+    pub wanted: Wanted,
+    /// Directories on the server, or URLs, where packages are looked for beside the index.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub find_links: Vec<String>,
+    /// Whether no index is asked.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub offline: bool,
+}
+
+/// What is to be installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Wanted {
+    /// Packages, with or without a version.
+    #[serde(rename = "packages")]
+    Packages(Vec<String>),
+    /// What a requirements file names: a path on the server, or a URL.
+    #[serde(rename = "requirements_location")]
+    Requirements(String),
+}
+
+/// A line of the answer to an installation.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum InstallProgress {
+    /// What is going on.
+    Line(String),
+    /// Why it has failed; the last one.
+    Error(String),
+    /// That it has not; the last one.
+    Installed(bool),
+}
+
 /// A file of a plugin's directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PluginFile {

@@ -9,8 +9,8 @@ use std::{
 
 use flate2::read::MultiGzDecoder;
 use tidemill_client::{
-    Client, ClientError, CreateTable, CreateTrigger, Field, FileContent, PluginFile, Precision, QueryRequest,
-    TestSchedule, UpdateTrigger, WriteOptions,
+    Client, ClientError, CreateTable, CreateTrigger, Field, FileContent, Install, PluginFile, Precision,
+    QueryRequest, TestSchedule, UpdateTrigger, Wanted, WriteOptions,
 };
 use tidemill_triggers::{StartAt, TriggerSettings};
 use tokio::{
@@ -292,10 +292,52 @@ async fn triggers_and_plugins() {
         format!(r#"{{"files":{expected},"plugin_name":"p"}}"#)
     );
 
-    client.install_packages(&["numpy".to_owned()]).await.unwrap();
+    let mut install = Install {
+        wanted: Wanted::Packages(vec!["numpy".to_owned()]),
+        find_links: Vec::new(),
+        offline: false,
+    };
+    client.install(&install, |_| {}).await.unwrap();
     assert_eq!(server.last().text(), r#"{"packages":["numpy"]}"#);
-    client.install_requirements("/r.txt").await.unwrap();
-    assert_eq!(server.last().text(), r#"{"requirements_location":"/r.txt"}"#);
+    install = Install {
+        wanted: Wanted::Requirements("/r.txt".to_owned()),
+        find_links: vec!["/srv/wheels".to_owned()],
+        offline: true,
+    };
+    client.install(&install, |_| {}).await.unwrap();
+    assert_eq!(
+        server.last().text(),
+        r#"{"requirements_location":"/r.txt","find_links":["/srv/wheels"],"offline":true}"#
+    );
+}
+
+#[tokio::test]
+async fn an_installation_tells_what_is_going_on_and_how_it_ended() {
+    let install = Install {
+        wanted: Wanted::Packages(vec!["numpy".to_owned()]),
+        find_links: Vec::new(),
+        offline: false,
+    };
+    let check = async |body: &'static str| {
+        let status = "200 OK\r\ncontent-type: application/x-ndjson";
+        let server = Recorder::start(status, body).await;
+        let mut lines = Vec::new();
+        let client = server.client();
+        let installed = client.install(&install, |line| lines.push(line.to_owned()));
+        let installed = installed.await.map_err(|error| error.to_string());
+        assert_eq!(server.last().headers["accept"], "application/x-ndjson");
+        (installed, lines)
+    };
+    assert_eq!(
+        check("{\"line\":\"one\"}\n{\"line\":\"two\"}\n{\"installed\":true}\n").await,
+        (Ok(()), vec!["one".to_owned(), "two".to_owned()])
+    );
+    assert_eq!(
+        check("{\"line\":\"one\"}\n{\"error\":\"no such package\"}\n").await,
+        (Err("no such package".to_owned()), vec!["one".to_owned()])
+    );
+    let (installed, _) = check("{\"line\":\"one\"}\n").await;
+    assert!(installed.unwrap_err().contains("did not say"));
 }
 
 #[tokio::test]

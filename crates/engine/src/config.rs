@@ -1,11 +1,12 @@
 //! The limits of the engine and where its plugins are.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_plugin_repo::PluginRepository;
 use tidemill_triggers::{CatchUp, OUTPUT_LIMIT_MAX, PluginType, RetryPolicy};
-use tidemill_worker::{PackageManager, SandboxProfile};
+use tidemill_worker::{PackageManager, PluginUser, SandboxProfile};
 use tidemill_worker_proto::OUTPUT_BYTES_MAX;
 
 // What triggers may set, workers can send.
@@ -55,6 +56,8 @@ pub struct EngineConfig {
     pub passed_variables: Vec<String>,
     /// What is taken from plugins' processes (`--plugin-sandbox`).
     pub sandbox: SandboxProfile,
+    /// Who plugins' processes run as (`--plugin-user`); `None` for the server's own user.
+    pub plugin_user: Option<Arc<PluginUser>>,
 }
 
 impl Default for EngineConfig {
@@ -83,6 +86,7 @@ impl Default for EngineConfig {
             package_manager: PackageManager::default(),
             passed_variables: Vec::new(),
             sandbox: SandboxProfile::default(),
+            plugin_user: None,
         }
     }
 }

@@ -9,7 +9,9 @@ use tidemill_catalog::{CatalogError, CatalogState, Transaction};
 use tidemill_ingest::{Ingest, TriggerKey};
 use tidemill_query::QueryEngine;
 use tidemill_triggers::{Backoff, TriggerDefinition, TriggerSpec};
-use tidemill_worker::{InstallError, Packages, PythonEnvironment, machine_memory_bytes};
+use tidemill_worker::{
+    InstallError, InstallRequest, InstalledPackage, Packages, PythonEnvironment, machine_memory_bytes,
+};
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -25,9 +27,8 @@ use crate::python_launcher::PythonLauncher;
 use crate::recording::{RecordedRun, RecordingHead, Recordings};
 use crate::request_runner::{PluginRequest, PluginResponse, RequestError, RequestRoutes};
 use crate::requests::{
-    CreateTrigger, DirectoryFile, InstallPackages, InstallRequirements, RecordNext, ReplaceDirectory,
-    StartRecording, TestReport, TestRequest, TestSchedule, TestWal, UpdateFile, UpdateTrigger,
-    UploadDirectory, UploadFile,
+    CreateTrigger, DirectoryFile, RecordNext, ReplaceDirectory, StartRecording, TestReport, TestRequest,
+    TestSchedule, TestWal, UpdateFile, UpdateTrigger, UploadDirectory, UploadFile,
 };
 use crate::schedule_runner::ScheduleStart;
 use crate::services::Services;
@@ -54,7 +55,7 @@ pub(crate) struct Machine {
 
 /// The processing engine of a server.
 pub struct Engine {
-    services: Arc<Services>,
+    pub(crate) services: Arc<Services>,
     packages: Option<Packages>,
     routes: Arc<RequestRoutes>,
     places: BlockingMutex<HashMap<TriggerKey, Arc<Place>>>,
@@ -80,6 +81,7 @@ impl Engine {
             config.plugin_dir.clone(),
             config.passed_variables.clone(),
             config.sandbox.clone(),
+            config.plugin_user.clone(),
         );
         let packages = python.zip(config.plugin_dir.clone());
         let packages =
@@ -126,6 +128,9 @@ impl Engine {
             global_cache,
             positions: BlockingMutex::default(),
             starts: Arc::new(Semaphore::new(starts_max())),
+            environment_changes: packages
+                .as_ref()
+                .map_or_else(|| watch::Sender::new(0), Packages::changes),
         });
         let (disable, disable_requests) = mpsc::unbounded_channel();
         let engine = Arc::new(Self {
@@ -357,27 +362,26 @@ impl Engine {
         Ok(())
     }
 
-    /// Installs packages into the environment of all plugins.
-    pub async fn install_packages(&self, request: InstallPackages) -> Result<(), EngineError> {
+    /// Installs packages into the environment of all plugins. What is going on is given to `on_line` as it comes. Processes
+    /// of triggers that run are replaced when no run is in flight in them. Dropping the future stops the installation.
+    pub async fn install(
+        &self,
+        request: InstallRequest,
+        mut on_line: impl FnMut(&str) + Send + 'static,
+    ) -> Result<(), EngineError> {
         let packages = self.packages()?;
-        packages
-            .install(&request.packages, &mut log_installer_line)
-            .await
-            .map_err(install_failed)?;
+        let note = move |line: &str| {
+            tracing::info!(target: "tidemill::packages", "{line}");
+            on_line(line);
+        };
+        packages.install(request, note).await.map_err(install_failed)?;
         self.retry_workers();
         Ok(())
     }
 
-    /// Installs what a requirements file names into the environment of all plugins.
-    pub async fn install_requirements(&self, request: InstallRequirements) -> Result<(), EngineError> {
-        let packages = self.packages()?;
-        let location = &request.requirements_location;
-        packages
-            .install_requirements(location, &mut log_installer_line)
-            .await
-            .map_err(install_failed)?;
-        self.retry_workers();
-        Ok(())
+    /// The packages of the environment of all plugins, by name.
+    pub async fn installed_packages(&self) -> Result<Vec<InstalledPackage>, EngineError> {
+        self.packages()?.list().await.map_err(install_failed)
     }
 
     /// Stops all triggers. Takes at most two grace periods, whatever their plugins do.
@@ -657,16 +661,18 @@ pub(crate) fn find_trigger(
     ))
 }
 
-fn log_installer_line(line: &str) {
-    tracing::info!(target: "tidemill::packages", "{line}");
-}
-
 fn install_failed(error: InstallError) -> EngineError {
     match error {
         InstallError::Disabled => EngineError::PackagesDisabled,
-        InstallError::Unavailable(_) | InstallError::Tool { .. } => {
-            EngineError::PackagesUnavailable(error.to_string())
-        }
-        other => EngineError::InstallFailed(other.to_string()),
+        InstallError::Unavailable(_)
+        | InstallError::Tool { .. }
+        | InstallError::Unreadable(_)
+        | InstallError::List(_)
+        | InstallError::Interrupted(_) => EngineError::PackagesUnavailable(error.to_string()),
+        InstallError::Failed { ref output, .. } => EngineError::InstallFailed {
+            reason: error.to_string(),
+            output: output.clone(),
+        },
+        other => EngineError::InvalidInstall(other.to_string()),
     }
 }

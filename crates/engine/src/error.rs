@@ -63,8 +63,16 @@ pub enum EngineError {
     #[error("Processing engine error: error installing python packages: {0}")]
     PackagesUnavailable(String),
     /// The installer ran and failed; its own output is part of the text.
+    #[error("Processing engine error: error installing python packages: {reason}:\n{output}")]
+    InstallFailed {
+        /// Which installer, and how it ended.
+        reason: String,
+        /// The last lines that it printed.
+        output: String,
+    },
+    /// What is to be installed cannot be asked for in these words.
     #[error("Processing engine error: error installing python packages: {0}")]
-    InstallFailed(String),
+    InvalidInstall(String),
     /// There is no Python to run plugins with.
     #[error("python_unavailable: {0}")]
     PythonUnavailable(String),
@@ -88,6 +96,14 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// The text without the output of a tool, for who has seen that.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::InstallFailed { reason, .. } => Self::InvalidInstall(reason.clone()).to_string(),
+            other => other.to_string(),
+        }
+    }
+
     /// The class of this error.
     pub fn kind(&self) -> EngineErrorKind {
         match self {
@@ -95,7 +111,8 @@ impl EngineError {
             | Self::Spec(_)
             | Self::Setting(_)
             | Self::Invalid(_)
-            | Self::InstallFailed(_) => EngineErrorKind::Invalid,
+            | Self::InstallFailed { .. }
+            | Self::InvalidInstall(_) => EngineErrorKind::Invalid,
             Self::Plugin(error) | Self::PluginFile(error) => error.kind(),
             Self::DatabaseNotFound(_)
             | Self::TriggerNotFound(_)

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidemill_worker::{
-    EnvironmentOptions, PythonEnvironment, PythonStatus, SandboxProfile, Worker, WorkerCommand, WorkerEvents,
-    extension_path, worker_environment,
+    EnvironmentOptions, PluginUser, PythonEnvironment, PythonStatus, SandboxProfile, Worker, WorkerCommand,
+    WorkerEvents, extension_path, worker_environment,
 };
 use tracing::{info, warn};
 
@@ -26,6 +26,8 @@ pub(crate) struct PythonLauncher {
     passed_variables: Vec<String>,
     /// What a worker takes from itself.
     sandbox: SandboxProfile,
+    /// Who a worker runs as; `None` for the server's own user.
+    user: Option<Arc<PluginUser>>,
     /// What has become of it is the same for all workers, and said once.
     sandbox_reported: Once,
     look_interval: Duration,
@@ -40,6 +42,7 @@ impl PythonLauncher {
         plugin_dir: Option<PathBuf>,
         passed_variables: Vec<String>,
         sandbox: SandboxProfile,
+        user: Option<Arc<PluginUser>>,
     ) -> Self {
         // Plugins look for files by this path, wherever they have changed to.
         let plugin_dir = plugin_dir
@@ -49,7 +52,11 @@ impl PythonLauncher {
             environment,
             plugin_dir,
             passed_variables,
-            sandbox,
+            sandbox: SandboxProfile {
+                uid: user.as_ref().map(|user| user.uid()),
+                ..sandbox
+            },
+            user,
             sandbox_reported: Once::new(),
             look_interval: PYTHON_LOOK_INTERVAL,
             looked: Mutex::new(Instant::now()),
@@ -110,12 +117,14 @@ impl Launcher for PythonLauncher {
             virtual_env: python.virtual_env.clone(),
             plugin_dir: self.plugin_dir.clone(),
             passed: self.passed_variables.clone(),
+            user: self.user.clone(),
         });
         let mut command = WorkerCommand::new(python.python.clone(), extension, variables, label);
         command.sandbox = SandboxProfile {
             memory_limit_bytes: memory_limit.bytes_max,
             ..self.sandbox.clone()
         };
+        command.user = self.user.clone();
         match Worker::start(command, events).await {
             Ok(worker) => {
                 self.report_sandbox(&worker);
@@ -164,9 +173,15 @@ mod tests {
             plugin_dir: dir.path().to_owned(),
             virtual_env_location: Some(virtual_env),
             package_manager: PackageManager::Disabled,
+            user: None,
         });
-        let mut launcher =
-            PythonLauncher::new(Some(environment.clone()), None, vec![], SandboxProfile::default());
+        let mut launcher = PythonLauncher::new(
+            Some(environment.clone()),
+            None,
+            vec![],
+            SandboxProfile::default(),
+            None,
+        );
         launcher.look_interval = Duration::from_millis(20);
         environment.ready().await.unwrap_err();
         let waiting = tokio::spawn(async move { launcher.available().await });

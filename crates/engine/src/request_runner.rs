@@ -20,7 +20,7 @@ use crate::pending_runs::{Completion, RunEnd};
 use crate::plugin_logs::{LogText, now_ns};
 use crate::plugin_state;
 use crate::run_history::{RunRecord, RunStatus};
-use crate::worker_session::{Session, WorkerState};
+use crate::worker_session::{Refusal, Session, Submission, WorkerState};
 
 /// How long a client should wait when all places in the queue are taken.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -199,11 +199,6 @@ impl RequestRoute {
     async fn run(&self, request: PluginRequest) -> Result<PluginResponse, RequestError> {
         let place = self.take_place(request.body.len())?;
         let started = Instant::now();
-        self.wait_for_worker().await?;
-        self.session.log.push(
-            LogLevel::Info,
-            LogText::Static("starting execution of request plugin."),
-        );
         let (reply, answer) = oneshot::channel();
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let run_id = format!("{}-{number}", self.run_id_prefix);
@@ -225,17 +220,34 @@ impl RequestRoute {
             lines_written: 0,
             _place: place,
         };
-        let submitted = self
-            .session
-            .submit(run_id, work, body, 1, Completion::Request(completion));
-        if submitted.is_ok() {
-            return answer.await.unwrap_or(Err(RequestError::Down));
+        let mut submission = Submission {
+            run_id,
+            work,
+            blob: body,
+            depth: 1,
+            completion: Completion::Request(completion),
+        };
+        self.wait_for_worker().await?;
+        self.session.log.push(
+            LogLevel::Info,
+            LogText::Static("starting execution of request plugin."),
+        );
+        loop {
+            match self.session.submit(submission) {
+                Ok(()) => return answer.await.unwrap_or(Err(RequestError::Down)),
+                Err(Refusal::Replacing(refused)) => {
+                    submission = *refused;
+                    self.wait_for_worker().await?;
+                }
+                Err(Refusal::Gone) => {
+                    let reason = "the plugin's process has just ended".to_owned();
+                    return Err(RequestError::Busy {
+                        reason,
+                        retry_after: RETRY_AFTER,
+                    });
+                }
+            }
         }
-        let reason = "the plugin's process has just ended".to_owned();
-        Err(RequestError::Busy {
-            reason,
-            retry_after: RETRY_AFTER,
-        })
     }
 
     /// Takes a place for a request with a body of that length; the bodies of all that wait are in memory, here or in the

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tidemill_triggers::{SettingsPatch, StartAt, TriggerDefinition, TriggerSettings};
+use tidemill_worker::{InstallRequest, Wanted};
 
 use crate::file_content::FileContent;
 
@@ -153,6 +154,22 @@ pub struct DirectoryFile {
 pub struct InstallPackages {
     /// Names, with or without a version.
     pub packages: Vec<String>,
+    /// Directories on the server, or URLs, where packages are looked for beside the index.
+    #[serde(default)]
+    pub find_links: Vec<String>,
+    /// Whether no index is asked.
+    #[serde(default)]
+    pub offline: bool,
+}
+
+impl From<InstallPackages> for InstallRequest {
+    fn from(request: InstallPackages) -> Self {
+        Self {
+            wanted: Wanted::Packages(request.packages),
+            find_links: request.find_links,
+            offline: request.offline,
+        }
+    }
 }
 
 /// A requirements file to be installed.
@@ -160,6 +177,22 @@ pub struct InstallPackages {
 pub struct InstallRequirements {
     /// A path on the server, or a URL.
     pub requirements_location: String,
+    /// Directories on the server, or URLs, where packages are looked for beside the index.
+    #[serde(default)]
+    pub find_links: Vec<String>,
+    /// Whether no index is asked.
+    #[serde(default)]
+    pub offline: bool,
+}
+
+impl From<InstallRequirements> for InstallRequest {
+    fn from(request: InstallRequirements) -> Self {
+        Self {
+            wanted: Wanted::Requirements(request.requirements_location),
+            find_links: request.find_links,
+            offline: request.offline,
+        }
+    }
 }
 
 /// A dry run of `process_writes`.

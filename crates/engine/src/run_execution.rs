@@ -14,7 +14,7 @@ use crate::pending_runs::{Completion, RunEnd};
 use crate::plugin_logs::LogText;
 use crate::plugin_state;
 use crate::run_history::RunRecord;
-use crate::worker_session::{Session, Stopped};
+use crate::worker_session::{Session, Stopped, Submission};
 
 /// How long to wait before a run is offered again to a worker that is about to end.
 const ENDING_WORKER_DELAY: Duration = Duration::from_millis(5);
@@ -117,14 +117,18 @@ async fn make_attempt(
         let RunRequest {
             run_id, work, blob, ..
         } = request.clone();
-        if session
-            .submit(run_id, work, blob, request.depth, Completion::Run(waiting))
-            .is_ok()
-        {
+        let submission = Submission {
+            run_id,
+            work,
+            blob,
+            depth: request.depth,
+            completion: Completion::Run(waiting),
+        };
+        if session.submit(submission).is_ok() {
             break (started, end.await.map_err(|_| RunError::Stopped)?);
         }
-        // The worker is at its end and its state does not say so yet: it has closed its connection, and that the
-        // process is gone too may take seconds.
+        // It is being replaced, which its state says already, or it is at its end and its state does not say so yet: it
+        // has closed its connection, and that the process is gone too may take seconds.
         tokio::time::sleep(ENDING_WORKER_DELAY).await;
     };
     let (writes, state, blob) = match end {

@@ -10,7 +10,7 @@ use tidemill_plugin_repo::PREFIX;
 use tidemill_query::QueryEngine;
 use tidemill_triggers::{Position, StartAt};
 use tidemill_worker_proto::PluginForm;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::EngineConfig;
 use crate::clock::Clock;
@@ -37,6 +37,8 @@ pub(crate) struct Services {
     pub(crate) positions: Mutex<HashMap<TriggerKey, Position>>,
     /// The places for worker processes that are being started.
     pub(crate) starts: Arc<Semaphore>,
+    /// Counts the changes of the packages that plugins import.
+    pub(crate) environment_changes: watch::Sender<u64>,
 }
 
 impl Services {

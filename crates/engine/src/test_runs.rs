@@ -255,7 +255,7 @@ impl TestRuns {
             .await
             .map_err(|_| EngineError::ShuttingDown)?;
         // Taken out while it runs: if the client leaves, the process ends with this future.
-        let mut worker = match place.take() {
+        let mut worker = match place.take().filter(TestWorker::is_current) {
             Some(worker) => worker,
             None => match TestWorker::start(
                 Arc::clone(&self.services),

@@ -162,6 +162,8 @@ pub(crate) struct TestWorker {
     handle: Arc<dyn WorkerHandle>,
     events: Arc<TestEvents>,
     runs: u64,
+    /// See [`Services::environment_changes`].
+    environment: u64,
 }
 
 /// One dry run.
@@ -180,6 +182,7 @@ impl TestWorker {
         state: Arc<TestState>,
     ) -> Result<Self, LaunchError> {
         let launcher = Arc::clone(&services.launcher);
+        let environment = *services.environment_changes.borrow();
         let events = Arc::new(TestEvents {
             services,
             cache,
@@ -199,7 +202,13 @@ impl TestWorker {
             handle,
             events,
             runs: 0,
+            environment,
         })
+    }
+
+    /// Whether the packages are as they were when it started.
+    pub(crate) fn is_current(&self) -> bool {
+        *self.events.services.environment_changes.borrow() == self.environment
     }
 
     /// Loads the plugin and runs it once. The second value says whether the process can be used again.

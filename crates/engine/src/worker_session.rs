@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tidemill_ingest::{TriggerKey, TriggerProgress};
 use tidemill_triggers::{Backoff, ByteSize, CatchUp, PluginType, RetryPolicy, TriggerDefinition};
 use tidemill_worker_proto::{
-    EntryPoint, Failure, FailureKind, Load, OUTPUT_BYTES_MAX, Outcome, RunId, ToWorker, Work,
+    EntryPoint, Failure, FailureKind, Load, LogLevel, OUTPUT_BYTES_MAX, Outcome, RunId, ToWorker, Work,
 };
 use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -23,7 +23,7 @@ use crate::launcher::{LaunchError, WorkerHandle};
 use crate::memory_limit::MemoryLimit;
 use crate::pending_runs::{Completion, PendingRuns, RunEnd};
 use crate::plugin_files::{PluginFileError, ResolvedPlugin};
-use crate::plugin_logs::TriggerLog;
+use crate::plugin_logs::{LogText, TriggerLog};
 use crate::python_launcher::PYTHON_LOOK_INTERVAL;
 use crate::server_log::ServerLog;
 use crate::services::Services;
@@ -38,6 +38,9 @@ const MEMORY_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const MEMORY_GROWTH_BYTES: u64 = 1 << 20;
 /// How often a stopping session looks whether its last runs have ended.
 const IDLE_TICK: Duration = Duration::from_millis(5);
+/// How long a process whose packages have changed may wait for a moment without runs. After that, new runs are held back until
+/// those that are in flight have ended.
+const REPLACEMENT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a worker that is being started may keep others waiting for their turn.
 const START_TURN_MAX: Duration = Duration::from_secs(5);
 
@@ -58,8 +61,28 @@ pub(crate) enum WorkerState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stopped;
 
+/// A run to be handed to a worker.
+pub(crate) struct Submission {
+    pub(crate) run_id: String,
+    pub(crate) work: Work,
+    pub(crate) blob: Bytes,
+    /// See [`PendingRuns::insert`].
+    pub(crate) depth: u16,
+    pub(crate) completion: Completion,
+}
+
+/// Why a run was not handed over.
+pub(crate) enum Refusal {
+    /// The process is being replaced. To be offered again when a worker is ready.
+    Replacing(Box<Submission>),
+    /// There is none.
+    Gone,
+}
+
 struct Slot {
     worker: Option<Arc<dyn WorkerHandle>>,
+    /// The process ends as soon as no run is in flight: none is added.
+    is_replaced: bool,
     pending: PendingRuns,
     /// Why the server ended the process itself.
     ended_because: Option<String>,
@@ -94,6 +117,8 @@ enum LifeEnd {
     NotStarted(String),
     /// The process ended, or had to be ended.
     Died(String),
+    /// For another one, with the packages as they are now.
+    Replaced,
 }
 
 impl Session {
@@ -110,6 +135,7 @@ impl Session {
             .of_trigger(key, &definition.trigger_name, &observations.runs);
         let slot = Slot {
             worker: None,
+            is_replaced: false,
             pending: PendingRuns::default(),
             ended_because: None,
             has_succeeded: false,
@@ -217,23 +243,27 @@ impl Session {
         TriggerProgress::through(self.key, committed)
     }
 
-    /// Hands a run to the worker. Gives the completion back if there is none.
-    pub(crate) fn submit(
-        &self,
-        run_id: String,
-        work: Work,
-        blob: Bytes,
-        depth: u16,
-        completion: Completion,
-    ) -> Result<(), Completion> {
+    /// Hands a run to the worker.
+    pub(crate) fn submit(&self, submission: Submission) -> Result<(), Refusal> {
         let mut slot = self.slot.lock();
+        if slot.is_replaced {
+            return Err(Refusal::Replacing(Box::new(submission)));
+        }
         let Some(worker) = slot.worker.clone() else {
-            return Err(completion);
+            return Err(Refusal::Gone);
         };
+        let Submission {
+            run_id,
+            work,
+            blob,
+            depth,
+            completion,
+        } = submission;
         let run = slot.pending.insert(completion, depth, Instant::now());
         // Sent under the lock: synchronous runs reach the worker in the order of their numbers.
         if worker.send(ToWorker::Run { run, run_id, work }, blob).is_err() {
-            return Err(slot.pending.remove(run).expect("the run was entered above"));
+            slot.pending.remove(run);
+            return Err(Refusal::Gone);
         }
         drop(slot);
         if !self.watches_deadlines.swap(true, Ordering::AcqRel) {
@@ -360,6 +390,7 @@ impl Session {
             }
             let (reason, without_python, is_over) = match end {
                 LifeEnd::Stopped => break,
+                LifeEnd::Replaced => continue,
                 LifeEnd::Unavailable(reason) => (reason, true, false),
                 LifeEnd::NotStarted(reason) => (reason, false, false),
                 LifeEnd::Died(reason) => (reason, false, crash_loop.died(has_succeeded, began.elapsed())),
@@ -445,6 +476,7 @@ impl Session {
             self.definition.database_name, self.definition.trigger_name
         );
         let events = Arc::new(SessionEvents::new(Arc::clone(self)));
+        let mut environment_changes = self.services.environment_changes.subscribe();
         let launch = async {
             let turn = self.wait_for_turn().await;
             let launcher = &self.services.launcher;
@@ -467,7 +499,11 @@ impl Session {
             }
         };
         // From here on the process is ended by this function, whichever way it goes.
-        self.slot.lock().worker = Some(Arc::clone(&worker));
+        {
+            let mut slot = self.slot.lock();
+            slot.worker = Some(Arc::clone(&worker));
+            slot.is_replaced = false;
+        }
         self.stats.processes_started.add(1);
         let grace = self.services.config.stop_grace;
         let until_killed = async {
@@ -489,9 +525,41 @@ impl Session {
                 worker.kill().await;
                 LifeEnd::Died(reason)
             }
+            () = self.replaceable(&mut environment_changes) => {
+                worker.stop(grace).await;
+                LifeEnd::Replaced
+            }
         };
         self.lose_worker("was stopped");
         end
+    }
+
+    /// Returns when packages were installed and, from then on, no run is in flight or added. A moment without runs is waited
+    /// for a while first: once runs are held back, they wait for the longest that is in flight.
+    async fn replaceable(&self, environment_changes: &mut watch::Receiver<u64>) {
+        // A plugin that is being loaded is loaded first.
+        if environment_changes.changed().await.is_err() || self.ready().await.is_err() {
+            // The trigger has stopped, which the caller is told too.
+            return std::future::pending().await;
+        }
+        let patience_ends = Instant::now() + REPLACEMENT_PATIENCE;
+        loop {
+            {
+                let mut slot = self.slot.lock();
+                let is_idle = slot.pending.is_empty();
+                if !slot.is_replaced && (is_idle || Instant::now() >= patience_ends) {
+                    slot.is_replaced = true;
+                    // Under the lock: whoever is refused finds the state that it has to wait for the end of.
+                    self.state.send_replace(WorkerState::Starting);
+                    let text = "packages were installed, the plugin's process is started anew";
+                    self.log.push(LogLevel::Info, LogText::Static(text));
+                }
+                if slot.is_replaced && is_idle {
+                    return;
+                }
+            }
+            tokio::time::sleep(IDLE_TICK).await;
+        }
     }
 
     /// Looks at the memory of a process while its plugin is loaded, and now and then for what it does beside its runs.

@@ -11,12 +11,13 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
+use tempfile::Builder;
 
 use crate::Checksum;
 use crate::plugin_path::PluginPath;
@@ -177,7 +178,10 @@ impl Cache {
 
     /// Writes a file whole or not at all, and makes it last.
     fn write(&self, file: &Path, content: &[u8]) -> io::Result<()> {
-        let mut staged = NamedTempFile::new_in(&self.directory)?;
+        // Plugins may run as another user, who has to read it.
+        let mut staged = Builder::new()
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(&self.directory)?;
         staged.write_all(content)?;
         staged.as_file().sync_all()?;
         staged.persist(file)?;

@@ -72,7 +72,9 @@ pub struct Profile {
     pub visible_paths: Vec<PathBuf>,
     /// At least this OOM score adjustment, up to 1000. It is only ever raised.
     pub oom_score_adj: i32,
-    /// At least this nice value, up to 19. It is only ever raised; 0 leaves it alone.
+    /// At least this nice value, up to 19. It is only ever raised; 0 leaves it alone. With 5, the default, a plugin that computes
+    /// gets a quarter of a processor that the server wants too (weights of 335 and 1024), and all of it otherwise; less would be
+    /// felt by request triggers, whose answers wait for their process to get a turn.
     pub nice: i32,
     /// Resident memory that a plugin may use. What is set is `RLIMIT_DATA`, to [`reserved_bytes`](crate::reserved_bytes) more;
     /// whoever supervises the process has to watch what is resident.

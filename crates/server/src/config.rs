@@ -44,6 +44,8 @@ pub struct ServerConfig {
     pub plugin_repo: String,
     /// Virtual environment of the plugins, where it is not in the plugin directory.
     pub virtual_env: Option<PathBuf>,
+    /// Name or number of the user that plugins run as, where it is not the server's own.
+    pub plugin_user: Option<String>,
     /// Safety limits of the catalog.
     pub limits: Limits,
     /// Memory that all queries may use together, in bytes.

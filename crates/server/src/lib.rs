@@ -18,6 +18,7 @@ mod error;
 mod format;
 mod health;
 mod metrics;
+mod packages;
 mod plugin_requests;
 mod plugins;
 mod pretty;

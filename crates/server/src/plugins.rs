@@ -1,4 +1,4 @@
-//! Triggers, plugin files, packages and dry runs (`spec/engine.md` 6.4, 7.3, 8).
+//! Triggers, plugin files and dry runs (`spec/engine.md` 6.4, 8).
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use axum::extract::State;
 use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Deserializer};
 use tidemill_engine::{
-    CreateTrigger, Dropped, InstallPackages, InstallRequirements, RecordNext, RecordedRun, RecordingHead,
-    ReplaceDirectory, Replayed, SelectDeadLetters, StartRecording, TestReport, TestRequest, TestSchedule,
-    TestWal, UpdateFile, UpdateTrigger, UploadDirectory, UploadFile,
+    CreateTrigger, Dropped, RecordNext, RecordedRun, RecordingHead, ReplaceDirectory, Replayed,
+    SelectDeadLetters, StartRecording, TestReport, TestRequest, TestSchedule, TestWal, UpdateFile,
+    UpdateTrigger, UploadDirectory, UploadFile,
 };
 
 use crate::body;
@@ -198,26 +198,6 @@ fn database_of(uri: &Uri) -> Result<Option<String>, ApiError> {
         .transpose()?
         .unwrap_or_default();
     Ok(parameters.db)
-}
-
-pub(crate) async fn install_packages(
-    State(state): State<Arc<AppState>>,
-    headers: HeaderMap,
-    request_body: Body,
-) -> Result<StatusCode, ApiError> {
-    let request: InstallPackages = state.bodies.read_json(&headers, request_body).await?;
-    state.engine.install_packages(request).await?;
-    Ok(StatusCode::OK)
-}
-
-pub(crate) async fn install_requirements(
-    State(state): State<Arc<AppState>>,
-    headers: HeaderMap,
-    request_body: Body,
-) -> Result<StatusCode, ApiError> {
-    let request: InstallRequirements = state.bodies.read_json(&headers, request_body).await?;
-    state.engine.install_requirements(request).await?;
-    Ok(StatusCode::OK)
 }
 
 pub(crate) async fn test_wal(

@@ -15,12 +15,13 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::error::ApiError;
 use crate::state::AppState;
-use crate::{configure, health, metrics, plugin_requests, plugins, query, write};
+use crate::{configure, health, metrics, packages, plugin_requests, plugins, query, write};
 
 /// What stands before the path of a request trigger.
 pub(crate) const PLUGIN_REQUEST_PREFIX: &str = "/api/v3/engine/";
 
 const TRIGGER: &str = "/api/v3/configure/processing_engine_trigger";
+const ENVIRONMENT: &str = "/api/v3/configure/plugin_environment";
 const CLUSTER_UUID: HeaderName = HeaderName::from_static("cluster-uuid");
 
 pub(crate) fn router(state: Arc<AppState>) -> Router {
@@ -67,13 +68,14 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
             post(plugins::drop_dead_letters),
         )
         .route(
-            "/api/v3/configure/plugin_environment/install_packages",
-            post(plugins::install_packages),
+            &format!("{ENVIRONMENT}/install_packages"),
+            post(packages::install_packages),
         )
         .route(
-            "/api/v3/configure/plugin_environment/install_requirements",
-            post(plugins::install_requirements),
+            &format!("{ENVIRONMENT}/install_requirements"),
+            post(packages::install_requirements),
         )
+        .route(&format!("{ENVIRONMENT}/packages"), get(packages::list))
         .route("/api/v3/plugin_test/wal", post(plugins::test_wal))
         .route("/api/v3/plugin_test/schedule", post(plugins::test_schedule))
         .route("/api/v3/plugin_test/request", post(plugins::test_request))

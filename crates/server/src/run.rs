@@ -16,7 +16,10 @@ use tidemill_plugin_repo::{PluginRepository, RepositoryConfig, RepositoryError};
 use tidemill_query::{QueryConfig, QueryEngine};
 use tidemill_store::{Store, StoreConfig};
 use tidemill_wal::{FileMedium, Medium, ObjectMedium, WalConfig, WalError};
-use tidemill_worker::{PythonConfig, PythonEnvironment, SandboxProfile, worker_sandbox};
+use tidemill_worker::{
+    Need, PluginUser, PluginUserError, PythonConfig, PythonEnvironment, SandboxProfile, extension_path,
+    worker_sandbox,
+};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -72,6 +75,9 @@ pub enum ServeError {
     /// `--plugin-repo` is no repository.
     #[error(transparent)]
     PluginRepository(#[from] RepositoryError),
+    /// Plugins cannot run as the user that they are to run as.
+    #[error(transparent)]
+    PluginUser(#[from] PluginUserError),
     /// The address cannot be listened on.
     #[error("cannot listen on {bind}: {source}")]
     Bind {
@@ -108,6 +114,7 @@ impl From<WalError> for ServeError {
 pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     let started = Instant::now();
     access::check_bind_address(config.http_bind, config.without_auth)?;
+    let plugin_user = find_plugin_user(&config)?;
     let process_id = Uuid::new_v4();
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -159,12 +166,14 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
             plugin_dir,
             virtual_env_location: config.virtual_env.clone(),
             package_manager: config.engine.package_manager,
+            user: plugin_user.clone(),
         })
     });
     let engine_config = EngineConfig {
         plugin_dir: config.plugin_dir.clone(),
         plugin_repository: open_plugin_repository(&config).await?,
         sandbox: plugin_sandbox(&config),
+        plugin_user,
         ..config.engine.clone()
     };
     let engine = Engine::start(
@@ -225,6 +234,28 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     ingest.shutdown().await;
     info!("stopped");
     Ok(())
+}
+
+/// The user that plugins run as, who has access to what they need. What concerns the virtual environment is reported where that
+/// is looked for.
+fn find_plugin_user(config: &ServerConfig) -> Result<Option<Arc<PluginUser>>, PluginUserError> {
+    let Some(user) = config.plugin_user.as_deref() else {
+        return Ok(None);
+    };
+    let user = PluginUser::find(user)?;
+    if let Some(plugin_dir) = &config.plugin_dir {
+        let plugin_dir = std::path::absolute(plugin_dir).unwrap_or_else(|_| plugin_dir.clone());
+        let mut needs = vec![(plugin_dir, Need::Enter)];
+        // That there is none is reported where it is loaded.
+        needs.extend(extension_path().ok().map(|extension| (extension, Need::Read)));
+        user.check(&needs).map_err(PluginUserError::from)?;
+    }
+    info!(
+        user = user.name(),
+        uid = user.uid(),
+        "plugins run as a user of their own"
+    );
+    Ok(Some(Arc::new(user)))
 }
 
 /// Hides the data from plugins, unless that would take a directory from them that they need.

@@ -85,7 +85,7 @@ enum ClientCommand {
     /// Create a database, a table, a plugin or a trigger
     #[command(subcommand)]
     Create(create::CreateCommand),
-    /// Show databases, plugins, triggers and system tables
+    /// Show databases, packages, plugins, triggers and system tables
     #[command(subcommand)]
     Show(show::ShowCommand),
     /// Show what a plugin logs

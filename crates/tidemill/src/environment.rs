@@ -46,6 +46,7 @@ pub(crate) const MEMORY_LIMIT: &str = "INFLUXDB3_MEMORY_LIMIT";
 pub(crate) const OUTPUT_LIMIT: &str = "INFLUXDB3_OUTPUT_LIMIT";
 pub(crate) const CATCH_UP: &str = "INFLUXDB3_CATCH_UP";
 pub(crate) const PLUGIN_SANDBOX: &str = "INFLUXDB3_PLUGIN_SANDBOX";
+pub(crate) const PLUGIN_USER: &str = "INFLUXDB3_PLUGIN_USER";
 pub(crate) const DISABLE_TELEMETRY_UPLOAD: &str = "INFLUXDB3_TELEMETRY_DISABLE_UPLOAD";
 pub(crate) const LOG_FILTER: &str = "INFLUXDB3_LOG_FILTER";
 

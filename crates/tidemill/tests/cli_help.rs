@@ -6,7 +6,7 @@ use support::Cli;
 
 #[test]
 fn help_of_every_command() {
-    const COMMANDS: [&str; 35] = [
+    const COMMANDS: [&str; 36] = [
         "",
         "serve",
         "query",
@@ -18,6 +18,7 @@ fn help_of_every_command() {
         "create trigger",
         "show",
         "show databases",
+        "show packages",
         "show plugins",
         "show triggers",
         "show dead-letters",

@@ -1,12 +1,12 @@
 //! What to start, and who is told what happens to it.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tidemill_sandbox::{Level, Profile};
 use tidemill_worker_proto::FromWorker;
 
-use crate::{ExitReason, OutputStream};
+use crate::{ExitReason, OutputStream, PluginUser};
 
 /// The program text that a worker interpreter is started with. Its arguments are the path of the extension module, the
 /// number of the inherited socket, and the sandbox profile.
@@ -30,6 +30,8 @@ pub struct WorkerCommand {
     pub handshake_timeout: Duration,
     /// What the worker takes from itself before it does anything else, see [`worker_sandbox`](crate::worker_sandbox).
     pub sandbox: Profile,
+    /// Who the process runs as; `None` for the server's own user.
+    pub user: Option<Arc<PluginUser>>,
     /// Program text, [`BOOTSTRAP`] unless a test says otherwise.
     pub bootstrap: String,
 }
@@ -52,6 +54,7 @@ impl WorkerCommand {
                 level: Level::Off,
                 ..Profile::default()
             },
+            user: None,
             bootstrap: BOOTSTRAP.to_owned(),
         }
     }

@@ -4,7 +4,10 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
+    sync::Arc,
 };
+
+use crate::PluginUser;
 
 /// Variables that the server reads credentials from: whole names.
 const CREDENTIAL_NAMES: [&str; 2] = ["INFLUXDB3_ADMIN_TOKEN_FILE", "TIDEMILL_ADMIN_TOKEN_FILE"];
@@ -28,6 +31,8 @@ pub struct EnvironmentOptions {
     pub plugin_dir: PathBuf,
     /// Names of variables that are passed on although the server reads credentials from them (`--plugin-env`).
     pub passed: Vec<String>,
+    /// Who the process runs as; `None` for the server's own user.
+    pub user: Option<Arc<PluginUser>>,
 }
 
 /// The variables for worker processes, made from those of this process (`spec/engine.md` 0.21): all but those that the
@@ -42,13 +47,21 @@ fn scrubbed(
 ) -> Vec<(OsString, OsString)> {
     let mut search_path = None;
     let mut kept: Vec<(OsString, OsString)> = Vec::new();
-    let set = [
+    let mut set = vec![
         ("VIRTUAL_ENV", options.virtual_env.as_os_str()),
         ("PLUGIN_DIR", options.plugin_dir.as_os_str()),
         ("INFLUXDB3_PLUGIN_DIR", options.plugin_dir.as_os_str()),
         ("PYTHONUNBUFFERED", OsStr::new("1")),
         ("PYTHONFAULTHANDLER", OsStr::new("1")),
     ];
+    if let Some(user) = &options.user {
+        let name = OsStr::new(user.name());
+        set.extend([
+            ("HOME", user.home().as_os_str()),
+            ("USER", name),
+            ("LOGNAME", name),
+        ]);
+    }
     for (name, value) in variables {
         if name == "PATH" {
             search_path = Some(value);
@@ -59,7 +72,10 @@ fn scrubbed(
             kept.push((name, value));
         }
     }
-    kept.extend(set.map(|(name, value)| (name.into(), value.to_owned())));
+    kept.extend(
+        set.into_iter()
+            .map(|(name, value)| (name.into(), value.to_owned())),
+    );
     kept.push((
         "PATH".into(),
         path_with(&options.virtual_env, search_path.as_deref()),
@@ -105,6 +121,7 @@ mod tests {
             virtual_env: "/plugins/venv".into(),
             plugin_dir: "/plugins".into(),
             passed: passed.iter().map(|&name| name.to_owned()).collect(),
+            user: None,
         };
         let variables = variables
             .iter()

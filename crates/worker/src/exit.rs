@@ -3,6 +3,7 @@
 use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus};
 
 use rustix::process::Signal;
+use tidemill_worker_proto::EXIT_CONNECTION_CLOSED;
 
 /// How a worker ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,9 @@ pub enum KillCause {
 impl fmt::Display for ExitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Exited {
+                code: EXIT_CONNECTION_CLOSED,
+            } => f.write_str("ended, since the plugin has closed its connection to the server"),
             Self::Exited { code } => write!(f, "exited with code {code}"),
             Self::Signalled { signal, name } => write!(f, "ended by signal {signal}, {name}"),
             Self::ProtocolError { error } => write!(f, "killed for breaking the protocol: {error}"),

@@ -7,7 +7,8 @@
 //!
 //! Invariants:
 //! - A worker never outlives its [`Worker`], nor the server: it is killed with its whole process group when the handle
-//!   is dropped, it reads end-of-file when the server dies, and the kernel kills it then in any case.
+//!   is dropped, it reads end-of-file when the server dies, and the kernel kills it then in any case. What it has started and
+//!   what has left its group ends with it, as long as the server is there to see to it.
 //! - A group is only ever signalled while its leader has not been reaped, so that a recycled number is never hit.
 //! - [`WorkerEvents::exited`] is called exactly once for a started worker, after everything it sent and printed has
 //!   been delivered.
@@ -17,11 +18,13 @@
 
 mod command;
 mod connection;
+mod descendants;
 mod environment;
 mod error;
 mod exit;
 mod extension;
 mod hint;
+mod installed;
 mod memory;
 mod output;
 mod pace;
@@ -33,6 +36,7 @@ mod queue;
 mod sandbox;
 mod spawner;
 mod tool;
+mod user;
 mod worker;
 
 pub use command::{BOOTSTRAP, WorkerCommand, WorkerEvents};
@@ -40,11 +44,13 @@ pub use environment::{EnvironmentOptions, worker_environment};
 pub use error::{Gone, StartError};
 pub use exit::{ExitReason, KillCause};
 pub use extension::{ExtensionNotFound, extension_path};
+pub use installed::InstalledPackage;
 pub use memory::{machine_memory_bytes, resident_bytes_of};
 pub use output::{LINE_BYTES_MAX, OutputStream};
-pub use packages::{InstallError, PackageManager, Packages};
+pub use packages::{InstallError, InstallRequest, PackageManager, Packages, Wanted};
 pub use python::PythonVersion;
 pub use python_environment::{Python, PythonConfig, PythonEnvironment, PythonStatus, Unavailable};
 pub use sandbox::{Exposed, worker_sandbox};
 pub use tidemill_sandbox::{Applied, Level as SandboxLevel, Profile as SandboxProfile};
+pub use user::{Need, PluginUser, PluginUserError, Unreadable};
 pub use worker::Worker;

@@ -2,12 +2,16 @@
 
 use std::{io, path::PathBuf, process::ExitStatus, str::FromStr, sync::Arc};
 
-use tokio::{process::Command, sync::Mutex};
+use tokio::{
+    process::Command,
+    sync::{Mutex, oneshot, watch},
+};
 
 use crate::{
-    Python, PythonEnvironment, Unavailable,
+    InstalledPackage, Need, Python, PythonEnvironment, PythonStatus, Unavailable, Unreadable,
     environment::{EnvironmentOptions, worker_environment},
-    python::{find_on_path, is_executable},
+    installed,
+    python::{answer, find_on_path, is_executable},
     tool::run_tool,
 };
 
@@ -63,6 +67,21 @@ pub enum InstallError {
         /// As given.
         location: String,
     },
+    /// A place for packages that the tool would take for an option, or that is none.
+    #[error("'{place}' is not a directory or URL to find packages in")]
+    InvalidLinks {
+        /// As given.
+        place: String,
+    },
+    /// The user of the plugins may not change the environment.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// The packages of the environment cannot be told.
+    #[error("cannot list the packages: {0}")]
+    List(io::Error),
+    /// The installation was given up.
+    #[error("the installation was interrupted: {0}")]
+    Interrupted(String),
     /// There is no environment to install into.
     #[error("there is no Python to install packages for: {0}")]
     Unavailable(#[from] Arc<Unavailable>),
@@ -75,7 +94,7 @@ pub enum InstallError {
         source: io::Error,
     },
     /// The tool ran and failed.
-    #[error("{tool} failed with {status}:\n{output}")]
+    #[error("{tool} failed with {status}")]
     Failed {
         /// The program.
         tool: &'static str,
@@ -86,103 +105,238 @@ pub enum InstallError {
     },
 }
 
-/// The packages of the virtual environment. One installation runs at a time.
-#[derive(Debug)]
+/// What is to be installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// Packages by name, with or without a version (`numpy`, `pandas==2.2.3`).
+    Packages(Vec<String>),
+    /// What a requirements file names: a path on this machine, or a URL.
+    Requirements(String),
+}
+
+/// What is to be installed, and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstallRequest {
+    /// What it is.
+    pub wanted: Wanted,
+    /// Directories on this machine, or URLs of pages, where packages are looked for beside the index.
+    pub find_links: Vec<String>,
+    /// Whether no index is asked.
+    pub offline: bool,
+}
+
+impl InstallRequest {
+    fn check(&self) -> Result<(), InstallError> {
+        match &self.wanted {
+            Wanted::Packages(names) => {
+                if names.is_empty() {
+                    return Err(InstallError::Nothing);
+                }
+                if let Some(name) = names.iter().find(|name| !is_operand(name)) {
+                    return Err(InstallError::InvalidName { name: name.clone() });
+                }
+            }
+            Wanted::Requirements(location) if !is_operand(location) => {
+                return Err(InstallError::InvalidLocation {
+                    location: location.clone(),
+                });
+            }
+            Wanted::Requirements(_) => {}
+        }
+        match self.find_links.iter().find(|place| !is_operand(place)) {
+            Some(place) => Err(InstallError::InvalidLinks { place: place.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let links = self.find_links.iter();
+        let mut arguments: Vec<String> = links
+            .map(|place| format!("--find-links={}", place.trim()))
+            .collect();
+        if self.offline {
+            arguments.push("--no-index".to_owned());
+        }
+        match &self.wanted {
+            Wanted::Requirements(location) => {
+                arguments.extend(["-r".to_owned(), location.trim().to_owned()]);
+            }
+            Wanted::Packages(names) => {
+                // Behind `--` nothing is an option, whatever the check above misses.
+                arguments.push("--".to_owned());
+                arguments.extend(names.iter().map(|name| name.trim().to_owned()));
+            }
+        }
+        arguments
+    }
+}
+
+/// The packages of the virtual environment. One installation runs at a time. Clones are handles to one.
+#[derive(Debug, Clone)]
 pub struct Packages {
     environment: PythonEnvironment,
     manager: PackageManager,
     plugin_dir: PathBuf,
-    running: Mutex<()>,
+    running: Arc<Mutex<()>>,
+    changes: watch::Sender<u64>,
 }
 
 impl Packages {
-    /// Packages of an environment. The tool gets the same variables as plugins, since it runs foreign code too.
+    /// Packages of an environment. The tool gets the same variables and the same user as plugins, since it runs foreign code
+    /// too.
     pub fn new(environment: PythonEnvironment, manager: PackageManager, plugin_dir: PathBuf) -> Self {
         Self {
             environment,
             manager,
             plugin_dir,
-            running: Mutex::new(()),
+            running: Arc::default(),
+            changes: watch::Sender::new(0),
         }
     }
 
-    /// Installs packages by name, with or without a version (`numpy`, `pandas==2.2.3`). Waits for the environment and
-    /// for an installation that is running. Lines that the tool prints are given to `on_line` as they come. Dropping the
-    /// future stops the tool.
+    /// Counts the changes of the environment that were made here. A process that was started before the last one may run
+    /// modules that are no longer there.
+    pub fn changes(&self) -> watch::Sender<u64> {
+        self.changes.clone()
+    }
+
+    /// The packages of the environment, by name. Waits for the environment.
+    pub async fn list(&self) -> Result<Vec<InstalledPackage>, InstallError> {
+        self.environment.ready().await?;
+        installed::list(&self.environment)
+            .await
+            .map_err(InstallError::List)
+    }
+
+    /// Installs packages, and writes the lock file. Waits for the environment and for an installation that is running. What is
+    /// going on, and the lines that the tool prints, are given to `on_line` as they come. Dropping the future stops the tool;
+    /// that the environment may have changed is noticed in any case.
     pub async fn install(
         &self,
-        names: &[String],
-        on_line: &mut (dyn FnMut(&str) + Send),
+        request: InstallRequest,
+        on_line: impl FnMut(&str) + Send + 'static,
     ) -> Result<(), InstallError> {
-        self.check_enabled()?;
-        if names.is_empty() {
-            return Err(InstallError::Nothing);
+        if self.manager == PackageManager::Disabled {
+            return Err(InstallError::Disabled);
         }
-        if let Some(name) = names.iter().find(|name| !is_operand(name)) {
-            return Err(InstallError::InvalidName { name: name.clone() });
-        }
-        // Behind `--` nothing is an option, whatever the check above misses.
-        let mut arguments = vec!["--".to_owned()];
-        arguments.extend(names.iter().map(|name| name.trim().to_owned()));
-        self.run(&arguments, on_line).await
-    }
-
-    /// Installs what a requirements file names: a path on this machine, or a URL. Otherwise like
-    /// [`Packages::install`].
-    pub async fn install_requirements(
-        &self,
-        location: &str,
-        on_line: &mut (dyn FnMut(&str) + Send),
-    ) -> Result<(), InstallError> {
-        self.check_enabled()?;
-        if !is_operand(location) {
-            return Err(InstallError::InvalidLocation {
-                location: location.to_owned(),
-            });
-        }
-        let arguments = ["-r".to_owned(), location.trim().to_owned()];
-        self.run(&arguments, on_line).await
-    }
-
-    fn check_enabled(&self) -> Result<(), InstallError> {
-        match self.manager {
-            PackageManager::Disabled => Err(InstallError::Disabled),
-            PackageManager::Discover | PackageManager::Pip | PackageManager::Uv => Ok(()),
+        request.check()?;
+        let (_wanted, unwanted) = oneshot::channel();
+        let packages = self.clone();
+        let installing = tokio::spawn(async move { packages.run(request, unwanted, on_line).await });
+        match installing.await {
+            Ok(installed) => installed,
+            Err(error) => Err(InstallError::Interrupted(error.to_string())),
         }
     }
 
     async fn run(
+        self,
+        request: InstallRequest,
+        unwanted: oneshot::Receiver<()>,
+        mut on_line: impl FnMut(&str) + Send,
+    ) -> Result<(), InstallError> {
+        if matches!(self.environment.status(), PythonStatus::Preparing) {
+            on_line("waiting for the virtual environment to be made");
+        }
+        let python = self.environment.ready().await?;
+        let _running = if let Ok(running) = self.running.try_lock() {
+            running
+        } else {
+            on_line("waiting for another installation to end");
+            self.running.lock().await
+        };
+        if let Some(user) = self.environment.user() {
+            user.check(&[(python.virtual_env.clone(), Need::Write)])?;
+        }
+        let installed = tokio::select! {
+            installed = self.install_here(&python, &request, &mut on_line) => installed,
+            // The sender sends nothing: it is dropped.
+            _ = unwanted => Err(InstallError::Interrupted("whoever asked for it has left".to_owned())),
+        };
+        self.note_changes(installed.is_ok()).await;
+        installed
+    }
+
+    async fn install_here(
         &self,
-        arguments: &[String],
+        python: &Python,
+        request: &InstallRequest,
         on_line: &mut (dyn FnMut(&str) + Send),
     ) -> Result<(), InstallError> {
-        let python = self.environment.ready().await?;
-        let _running = self.running.lock().await;
-        let tool = self.tool(&python);
+        let tool = self.tool(python);
+        if matches!(tool, Tool::Pip) && !self.has_pip(python).await {
+            on_line("the virtual environment has no pip, installing it");
+            let mut command = Command::new(&python.python);
+            command.args(["-I", "-m", "ensurepip", "--default-pip"]);
+            self.run_tool("ensurepip", command, python, on_line).await?;
+        }
+        let arguments = request.arguments();
         tracing::info!(tool = tool.name(), ?arguments, "installing packages");
-        let mut command = tool.command(&python);
-        command
-            .args(arguments)
-            .env_clear()
-            .envs(worker_environment(&EnvironmentOptions {
-                virtual_env: python.virtual_env.clone(),
-                plugin_dir: self.plugin_dir.clone(),
-                passed: Vec::new(),
-            }));
-        let run = run_tool(command, on_line)
+        on_line(&format!("{} install {}", tool.name(), arguments.join(" ")));
+        let mut command = tool.command(python);
+        command.args(arguments);
+        self.run_tool(tool.name(), command, python, on_line).await
+    }
+
+    async fn run_tool(
+        &self,
+        tool: &'static str,
+        mut command: Command,
+        python: &Python,
+        on_line: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<(), InstallError> {
+        let user = self.environment.user();
+        command.env_clear().envs(worker_environment(&EnvironmentOptions {
+            virtual_env: python.virtual_env.clone(),
+            plugin_dir: self.plugin_dir.clone(),
+            passed: Vec::new(),
+            user: user.cloned(),
+        }));
+        if user.is_some_and(|user| !user.home().is_dir()) {
+            // Their place would be in the home directory.
+            command.env("PIP_NO_CACHE_DIR", "1").env("UV_NO_CACHE", "1");
+        }
+        let run = run_tool(command, user.cloned(), on_line)
             .await
             .map_err(|source| InstallError::Tool {
-                tool: tool.name().to_owned(),
+                tool: tool.to_owned(),
                 source,
             })?;
         if run.status.success() {
             return Ok(());
         }
         Err(InstallError::Failed {
-            tool: tool.name(),
+            tool,
             status: run.status,
             output: run.output,
         })
+    }
+
+    /// Writes the lock file and tells of the change. After a failure, too, something may have changed.
+    async fn note_changes(&self, has_succeeded: bool) {
+        let listed = installed::list(&self.environment).await;
+        let plugin_dir = self.plugin_dir.clone();
+        let write = move || listed.and_then(|packages| installed::write_lock(&plugin_dir, &packages));
+        let written = tokio::task::spawn_blocking(write).await;
+        let has_changed = match written.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(has_changed) => has_changed,
+            Err(error) => {
+                tracing::warn!(%error, "cannot write the lock file of the virtual environment");
+                false
+            }
+        };
+        if has_succeeded || has_changed {
+            self.changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Environments that were made where nothing was to be installed have none.
+    async fn has_pip(&self, python: &Python) -> bool {
+        const FIND: &str = "import importlib.util, sys; sys.exit(importlib.util.find_spec('pip') is None)";
+        let mut command = Command::new(&python.python);
+        command.args(["-I", "-c", FIND]).env_remove("PYTHONHOME");
+        let found = answer(command, self.environment.user()).await;
+        found.is_ok_and(|output| output.status.success())
     }
 
     fn tool(&self, python: &Python) -> Tool {
@@ -261,84 +415,266 @@ mod tests {
             plugin_dir: dir.to_owned(),
             virtual_env_location: None,
             package_manager: manager,
+            user: None,
         });
         Packages::new(environment, manager, dir.to_owned())
     }
 
-    fn names(names: &[&str]) -> Vec<String> {
-        names.iter().map(|&name| name.to_owned()).collect()
+    fn request(names: &[&str]) -> InstallRequest {
+        InstallRequest {
+            wanted: Wanted::Packages(names.iter().map(|&name| name.to_owned()).collect()),
+            find_links: Vec::new(),
+            offline: false,
+        }
+    }
+
+    /// Installs and gives what was said meanwhile.
+    async fn lines_of(
+        packages: &Packages,
+        request: InstallRequest,
+    ) -> (Result<(), InstallError>, Vec<String>) {
+        let (sender, lines) = std::sync::mpsc::channel();
+        let installed = packages
+            .install(request, move |line| drop(sender.send(line.to_owned())))
+            .await;
+        (installed, lines.try_iter().collect())
     }
 
     #[tokio::test]
     async fn pip_installs_into_the_environment_and_its_lines_are_handed_on() {
         let dir = tempfile::tempdir().unwrap();
         let packages = packages(dir.path(), PackageManager::Pip, 0);
-        let mut lines = Vec::new();
-        packages
-            .install(&names(&["numpy", "pandas==2.2.3"]), &mut |line| {
-                lines.push(line.to_owned());
-            })
-            .await
-            .unwrap();
+        packages.environment.ready().await.unwrap();
+        let (installed, mut lines) = lines_of(&packages, request(&["numpy", "pandas==2.2.3"])).await;
+        installed.unwrap();
         lines.sort();
         assert_eq!(
             lines,
             [
                 "args: -m pip install --no-input --disable-pip-version-check -- numpy pandas==2.2.3",
                 "oops",
-                "token: "
+                "pip install -- numpy pandas==2.2.3",
+                "token: ",
             ]
         );
+        assert_eq!(*packages.changes().borrow(), 1);
+    }
+
+    #[tokio::test]
+    async fn packages_can_come_from_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let packages = packages(dir.path(), PackageManager::Pip, 0);
+        let elsewhere = InstallRequest {
+            find_links: vec!["/srv/wheels".to_owned(), "https://example.org/wheels".to_owned()],
+            offline: true,
+            ..request(&["numpy"])
+        };
+        let expected = "--find-links=/srv/wheels --find-links=https://example.org/wheels --no-index -- numpy";
+        let (installed, lines) = lines_of(&packages, elsewhere).await;
+        installed.unwrap();
+        assert!(lines.contains(&format!("pip install {expected}")), "{lines:?}");
     }
 
     #[tokio::test]
     async fn a_failure_carries_the_output_of_the_tool() {
         let dir = tempfile::tempdir().unwrap();
         let packages = packages(dir.path(), PackageManager::Pip, 3);
-        let error = packages
-            .install_requirements("requirements.txt", &mut |_| {})
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("pip failed with exit status: 3"), "{error}");
-        assert!(error.contains("-r requirements.txt"), "{error}");
-        assert!(error.contains("oops"), "{error}");
+        let requirements = InstallRequest {
+            wanted: Wanted::Requirements("requirements.txt".to_owned()),
+            ..request(&[])
+        };
+        let error = lines_of(&packages, requirements).await.0.unwrap_err();
+        assert_eq!(error.to_string(), "pip failed with exit status: 3");
+        let InstallError::Failed { output, .. } = error else {
+            panic!("{error}");
+        };
+        assert!(output.contains("-r requirements.txt"), "{output}");
+        assert!(output.contains("oops"), "{output}");
+        assert_eq!(
+            *packages.changes().borrow(),
+            0,
+            "nothing is known to have changed"
+        );
     }
 
     #[tokio::test]
     async fn options_are_not_names() {
         let dir = tempfile::tempdir().unwrap();
         let packages = packages(dir.path(), PackageManager::Pip, 0);
+        let refused = async |request| packages.install(request, |_| {}).await.unwrap_err();
         for name in ["--index-url=http://evil", "-e", " -r", "", "a\nb"] {
-            let error = packages
-                .install(&names(&["numpy", name]), &mut |_| {})
-                .await
-                .unwrap_err();
+            let error = refused(request(&["numpy", name])).await;
             assert!(
                 matches!(error, InstallError::InvalidName { .. }),
                 "{name:?}: {error}"
             );
+            let links = InstallRequest {
+                find_links: vec![name.to_owned()],
+                ..request(&["numpy"])
+            };
+            let error = refused(links).await;
+            assert!(
+                matches!(error, InstallError::InvalidLinks { .. }),
+                "{name:?}: {error}"
+            );
         }
-        let error = packages
-            .install_requirements("--pre", &mut |_| {})
-            .await
-            .unwrap_err();
-        assert!(matches!(error, InstallError::InvalidLocation { .. }));
-        let error = packages.install(&[], &mut |_| {}).await.unwrap_err();
-        assert!(matches!(error, InstallError::Nothing));
+        let location = InstallRequest {
+            wanted: Wanted::Requirements("--pre".to_owned()),
+            ..request(&[])
+        };
+        assert!(matches!(
+            refused(location).await,
+            InstallError::InvalidLocation { .. }
+        ));
+        assert!(matches!(refused(request(&[])).await, InstallError::Nothing));
+    }
+
+    #[tokio::test]
+    async fn uv_is_used_where_it_is_found_and_allowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let first_line = async |manager| {
+            let packages = packages(dir.path(), manager, 0);
+            let (installed, lines) = lines_of(&packages, request(&["numpy"])).await;
+            installed.unwrap();
+            let tools = lines.into_iter().find(|line| line.contains("numpy"));
+            tools.unwrap()
+        };
+        // Somebody's own uv on the search path would be found first.
+        if find_on_path("uv").is_none() {
+            for manager in [PackageManager::Discover, PackageManager::Uv] {
+                assert_eq!(first_line(manager).await, "pip install -- numpy", "{manager:?}");
+            }
+        }
+        let uv = dir.path().join("venv/bin/uv");
+        fs::write(&uv, "#!/bin/sh\necho uv: $*\n").unwrap();
+        fs::set_permissions(&uv, fs::Permissions::from_mode(0o755)).unwrap();
+        for manager in [PackageManager::Discover, PackageManager::Uv] {
+            assert_eq!(first_line(manager).await, "uv install -- numpy", "{manager:?}");
+        }
+        assert_eq!(first_line(PackageManager::Pip).await, "pip install -- numpy");
+    }
+
+    /// Whoever has asked is gone: the tool is, too, with all that it has started.
+    #[tokio::test]
+    async fn an_installation_that_nobody_waits_for_is_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let packages = packages(dir.path(), PackageManager::Pip, 0);
+        packages.environment.ready().await.unwrap();
+        let script = "#!/bin/sh\nif [ \"$1\" = -I ]; then echo 3.12.0; exit; fi\nsetsid sleep 1000 & echo child $!; wait\n";
+        fs::write(dir.path().join("venv/bin/python"), script).unwrap();
+        let (sender, mut lines) = tokio::sync::mpsc::unbounded_channel();
+        let installing = packages.install(request(&["numpy"]), move |line| {
+            drop(sender.send(line.to_owned()));
+        });
+        let mut installing = Box::pin(installing);
+        let child = loop {
+            tokio::select! {
+                line = lines.recv() => if let Some(pid) = line.unwrap().strip_prefix("child ") {
+                    break pid.to_owned();
+                },
+                _ = &mut installing => panic!("it ended"),
+            }
+        };
+        let process = PathBuf::from(format!("/proc/{child}"));
+        assert!(process.exists());
+        drop(installing);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while process.exists() {
+            assert!(std::time::Instant::now() < deadline);
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
     }
 
     #[tokio::test]
     async fn disabled_is_refused_with_the_known_text() {
         let dir = tempfile::tempdir().unwrap();
         let packages = packages(dir.path(), PackageManager::Disabled, 0);
-        let error = packages
-            .install(&names(&["numpy"]), &mut |_| {})
-            .await
-            .unwrap_err();
+        let error = packages.install(request(&["numpy"]), |_| {}).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "Package installation has been disabled. Contact your administrator for more information."
+        );
+    }
+
+    /// A wheel that holds one module, which has its version in it.
+    fn make_wheel(dir: &Path, name: &str, version: &str) {
+        const MAKE: &str = "
+import sys, zipfile
+place, name, version = sys.argv[1:]
+info = f'{name}-{version}.dist-info'
+with zipfile.ZipFile(f'{place}/{name}-{version}-py3-none-any.whl', 'w') as wheel:
+    wheel.writestr(f'{name}.py', f'VERSION = {version!r}\\n')
+    wheel.writestr(f'{info}/METADATA', f'Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n')
+    wheel.writestr(f'{info}/WHEEL', 'Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
+    wheel.writestr(f'{info}/RECORD', '')
+";
+        let made = std::process::Command::new("python3")
+            .args(["-c", MAKE])
+            .arg(dir)
+            .args([name, version])
+            .status();
+        assert!(made.unwrap().success());
+    }
+
+    /// The real pip, without a network: what was installed is listed, locked, and comes back from the lock file. An
+    /// environment that was made where installing was disabled gets its pip then.
+    #[tokio::test]
+    async fn what_is_installed_is_listed_and_comes_back_from_the_lock_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let wheels = dir.path().join("wheels");
+        fs::create_dir(&wheels).unwrap();
+        make_wheel(&wheels, "ebb_and_flow", "1.0");
+        make_wheel(&wheels, "ebb_and_flow", "2.0");
+        let packages_in = |plugin_dir: &Path| {
+            let environment = PythonEnvironment::start(PythonConfig {
+                plugin_dir: plugin_dir.to_owned(),
+                virtual_env_location: None,
+                package_manager: PackageManager::Disabled,
+                user: None,
+            });
+            Packages::new(environment, PackageManager::Pip, plugin_dir.to_owned())
+        };
+        let offline = |wanted| InstallRequest {
+            wanted,
+            find_links: vec![wheels.display().to_string()],
+            offline: true,
+        };
+        let versions = async |packages: &Packages| -> Vec<(String, String)> {
+            let listed = packages.list().await.unwrap().into_iter();
+            let ours = listed.filter(|package| package.requirement.is_some());
+            ours.map(|package| (package.name, package.version)).collect()
+        };
+        let first = packages_in(&dir.path().join("first"));
+        for wanted in ["ebb_and_flow==1.0", "ebb_and_flow"] {
+            let wanted = Wanted::Packages(vec![wanted.to_owned()]);
+            first.install(offline(wanted), |_| {}).await.unwrap();
+        }
+        assert_eq!(versions(&first).await, [("ebb_and_flow".into(), "1.0".into())]);
+        let lock = dir.path().join("first/requirements.lock");
+        assert!(
+            fs::read_to_string(&lock)
+                .unwrap()
+                .ends_with("\nebb_and_flow==1.0\n")
+        );
+
+        let second = packages_in(&dir.path().join("second"));
+        let locked = Wanted::Requirements(lock.display().to_string());
+        second.install(offline(locked), |_| {}).await.unwrap();
+        assert_eq!(versions(&second).await, versions(&first).await);
+
+        // Directly from a file.
+        let file = wheels
+            .join("ebb_and_flow-2.0-py3-none-any.whl")
+            .display()
+            .to_string();
+        second
+            .install(offline(Wanted::Packages(vec![file.clone()])), |_| {})
+            .await
+            .unwrap();
+        let text = fs::read_to_string(dir.path().join("second/requirements.lock")).unwrap();
+        assert!(
+            text.contains(&format!("\nebb_and_flow @ file://{file}")),
+            "{text}"
         );
     }
 

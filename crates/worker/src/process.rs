@@ -9,10 +9,11 @@ use tokio::{
     sync::oneshot,
 };
 
+use crate::descendants::Family;
 use crate::exit::{ExitReason, OurCause, exit_reason};
 use crate::memory::resident_bytes_of;
 
-/// A process that leads its own group.
+/// A process that leads its own group and has founded its own family.
 ///
 /// Its end is observed without collecting it. The number of the group stays taken until the group has been killed
 /// and the leader collected, both under the lock that every signal takes too.
@@ -25,17 +26,17 @@ pub(crate) struct Process {
 #[derive(Debug)]
 struct State {
     /// `None` once the process has been collected.
-    child: Option<Child>,
+    child: Option<(Child, Family)>,
     cause: Option<OurCause>,
 }
 
 impl Process {
-    /// `child` must have been started as the leader of its own group.
-    pub(crate) fn new(child: Child) -> Self {
+    /// `child` must have been started as the leader of its own group and the founder of `family`.
+    pub(crate) fn new(child: Child, family: Family) -> Self {
         Self {
             pid: Pid::from_child(&child),
             state: Mutex::new(State {
-                child: Some(child),
+                child: Some((child, family)),
                 cause: None,
             }),
         }
@@ -96,15 +97,20 @@ impl Process {
         let _ = ended.await;
     }
 
-    /// Kills what is left of the group of a process that has ended, collects the process and says how it ended.
-    /// `None` if it was collected before.
-    pub(crate) fn collect(&self) -> Option<ExitReason> {
-        let mut state = self.state.lock();
-        let mut child = state.child.take()?;
-        kill_group(self.pid);
-        // It fails only for a process that is not our child, or was collected by somebody else.
-        let status = child.wait().unwrap_or_default();
-        Some(exit_reason(status, state.cause.take()))
+    /// Kills what is left of the group of a process that has ended, collects the process and says how it ended. Returns when
+    /// those of its descendants that had left the group are gone too. `None` if it was collected before.
+    pub(crate) async fn collect(&self) -> Option<ExitReason> {
+        let (reason, family) = {
+            let mut state = self.state.lock();
+            let (mut child, family) = state.child.take()?;
+            kill_group(self.pid);
+            // It fails only for a process that is not our child, or was collected by somebody else.
+            let status = child.wait().unwrap_or_default();
+            (exit_reason(status, state.cause.take()), family)
+        };
+        // Not awaited when the runtime ends; then the family is dropped, which ends it too.
+        let _ = tokio::task::spawn_blocking(move || family.end()).await;
+        Some(reason)
     }
 
     /// Resident memory in bytes, or `None` for a process that has ended.
@@ -116,12 +122,13 @@ impl Process {
 impl Drop for Process {
     /// Reached with a process still to be collected when a start is abandoned or the runtime ends.
     fn drop(&mut self) {
-        let Some(mut child) = self.state.get_mut().child.take() else {
+        let Some((mut child, family)) = self.state.get_mut().child.take() else {
             return;
         };
         kill_group(self.pid);
         std::thread::spawn(move || {
             let _ = child.wait();
+            family.end();
         });
     }
 }

@@ -4,15 +4,18 @@ use std::{
     env, fmt, io,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::{process::Command, time::timeout};
 
+use crate::PluginUser;
+
 /// The oldest version that workers run on; that of the extension's stable ABI.
 pub(crate) const OLDEST: (u32, u32) = (3, 10);
 
-const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Prints the version and whether virtual environments can be made, one a line; kept to what Python 2 understands too.
 const PROBE: &str = "
@@ -66,17 +69,11 @@ pub(crate) struct Probe {
     pub(crate) has_venv: bool,
 }
 
-/// Runs an interpreter and asks.
-pub(crate) async fn probe(python: &Path) -> io::Result<Probe> {
+/// Runs an interpreter, as a user, and asks.
+pub(crate) async fn probe(python: &Path, user: Option<&Arc<PluginUser>>) -> io::Result<Probe> {
     let mut command = Command::new(python);
-    command
-        .args(["-I", "-c", PROBE])
-        .env_remove("PYTHONHOME")
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = timeout(PROBE_TIMEOUT, command.output())
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))??;
+    command.args(["-I", "-c", PROBE]).env_remove("PYTHONHOME");
+    let output = answer(command, user).await?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines = text.lines();
     let version = lines.next().and_then(PythonVersion::parse).ok_or_else(|| {
@@ -91,6 +88,23 @@ pub(crate) async fn probe(python: &Path) -> io::Result<Probe> {
         version,
         has_venv: lines.next() == Some("yes"),
     })
+}
+
+/// What a program that says little prints.
+pub(crate) async fn answer(
+    mut command: Command,
+    user: Option<&Arc<PluginUser>>,
+) -> io::Result<std::process::Output> {
+    if let Some(user) = user.cloned() {
+        // SAFETY: between fork and exec only system calls are made, on values that were prepared before.
+        unsafe {
+            command.pre_exec(move || Ok(user.become_it()?));
+        }
+    }
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    timeout(ANSWER_TIMEOUT, command.output())
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))?
 }
 
 /// Interpreters from which a virtual environment may be made, best first: that of the environment the operator has
@@ -115,16 +129,22 @@ pub(crate) fn base_candidates() -> Vec<PathBuf> {
         "python3.11",
         "python3.10",
     ];
-    candidates.extend(names.iter().filter_map(|name| find_on_path(name)));
+    // All of a name: the first may be closed to the user of plugins.
+    candidates.extend(names.iter().flat_map(|name| all_on_path(name)));
     candidates
 }
 
 /// The first executable file of this name on the search path.
 pub(crate) fn find_on_path(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
+    all_on_path(name).into_iter().next()
+}
+
+fn all_on_path(name: &str) -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .map(|directory| directory.join(name))
-        .find(|candidate| is_executable(candidate))
+        .filter(|candidate| is_executable(candidate))
+        .collect()
 }
 
 pub(crate) fn is_executable(path: &Path) -> bool {
@@ -149,9 +169,9 @@ mod tests {
     #[tokio::test]
     async fn an_interpreter_tells_its_version_and_others_are_errors() {
         let python = find_on_path("python3").expect("these tests need python3");
-        assert!(probe(&python).await.unwrap().version.major == 3);
-        assert!(probe(Path::new("/nonexistent")).await.is_err());
-        let error = probe(Path::new("/bin/false")).await.unwrap_err();
+        assert!(probe(&python, None).await.unwrap().version.major == 3);
+        assert!(probe(Path::new("/nonexistent"), None).await.is_err());
+        let error = probe(Path::new("/bin/false"), None).await.unwrap_err();
         assert!(error.to_string().contains("does not tell its version"), "{error}");
     }
 }

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::{process::Command, sync::watch, time::timeout};
 
 use crate::{
-    PackageManager, PythonVersion,
+    Need, PackageManager, PluginUser, PythonVersion,
     hint::PackageTool,
     python::{OLDEST, Probe, base_candidates, find_on_path, probe},
     tool::run_tool,
@@ -28,6 +28,8 @@ pub struct PythonConfig {
     pub virtual_env_location: Option<PathBuf>,
     /// What packages are going to be installed with; decides whether an environment without pip will do.
     pub package_manager: PackageManager,
+    /// Who all Python runs as; `None` for the server's own user.
+    pub user: Option<Arc<PluginUser>>,
 }
 
 impl PythonConfig {
@@ -105,6 +107,11 @@ impl PythonEnvironment {
         environment
     }
 
+    /// Who all Python runs as; `None` for the server's own user.
+    pub fn user(&self) -> Option<&Arc<PluginUser>> {
+        self.config.user.as_ref()
+    }
+
     /// How far it is now.
     pub fn status(&self) -> PythonStatus {
         self.status.borrow().clone()
@@ -174,8 +181,9 @@ async fn prepare(config: &PythonConfig) -> Result<Python, Unavailable> {
     let virtual_env = config.virtual_env();
     // Absolute, since workers and tools may run in another working directory.
     let virtual_env = std::path::absolute(&virtual_env).unwrap_or(virtual_env);
+    let user = config.user.as_ref();
     if is_complete(&virtual_env) {
-        return existing(virtual_env).await;
+        return existing(virtual_env, user).await;
     }
     let creation = begin_creation(&virtual_env).await.map_err(|error| Unavailable {
         reason: format!(
@@ -186,11 +194,11 @@ async fn prepare(config: &PythonConfig) -> Result<Python, Unavailable> {
     })?;
     // Another server with the same plugin directory may have made it while we waited for its lock.
     if is_complete(&virtual_env) {
-        return existing(virtual_env).await;
+        return existing(virtual_env, user).await;
     }
-    create(&virtual_env, config.package_manager).await?;
+    create(&virtual_env, config.package_manager, user).await?;
     creation.complete();
-    existing(virtual_env).await
+    existing(virtual_env, user).await
 }
 
 fn interpreter_of(virtual_env: &Path) -> PathBuf {
@@ -206,9 +214,19 @@ fn is_complete(virtual_env: &Path) -> bool {
     has_interpreter(virtual_env) && !marker_of(virtual_env).exists()
 }
 
-async fn existing(virtual_env: PathBuf) -> Result<Python, Unavailable> {
+async fn existing(virtual_env: PathBuf, user: Option<&Arc<PluginUser>>) -> Result<Python, Unavailable> {
     let python = interpreter_of(&virtual_env);
-    let Probe { version, .. } = probe(&python).await.map_err(|error| Unavailable {
+    if let Some(user) = user {
+        let needs = [(virtual_env.clone(), Need::Enter), (python.clone(), Need::Enter)];
+        user.check(&needs).map_err(|unreadable| Unavailable {
+            reason: unreadable.to_string(),
+            hint: format!(
+                "or remove {} and restart to have it made for that user",
+                virtual_env.display()
+            ),
+        })?;
+    }
+    let Probe { version, .. } = probe(&python, user).await.map_err(|error| Unavailable {
         reason: format!("the interpreter {} does not run: {error}", python.display()),
         hint: format!(
             "remove {} and restart to have it made anew",
@@ -278,10 +296,14 @@ struct Base {
 }
 
 /// The best interpreter to make an environment from.
-async fn choose_base(candidates: &[PathBuf], needs_pip: bool) -> Result<Base, Unavailable> {
+async fn choose_base(
+    candidates: &[PathBuf],
+    needs_pip: bool,
+    user: Option<&Arc<PluginUser>>,
+) -> Result<Base, Unavailable> {
     let mut best_failure: Option<(u8, String, &str)> = None;
     for python in candidates {
-        let failure = match probe(python).await {
+        let failure = match probe(python, user).await {
             Ok(Probe { version, .. }) if !version.is_supported() => {
                 let reason = format!(
                     "{} is Python {version}, plugins need {}.{} or later",
@@ -327,14 +349,28 @@ async fn choose_base(candidates: &[PathBuf], needs_pip: bool) -> Result<Base, Un
     })
 }
 
-async fn create(virtual_env: &Path, package_manager: PackageManager) -> Result<(), Unavailable> {
+async fn create(
+    virtual_env: &Path,
+    package_manager: PackageManager,
+    user: Option<&Arc<PluginUser>>,
+) -> Result<(), Unavailable> {
     let needs_pip = match package_manager {
         PackageManager::Pip => true,
         // uv installs into an environment from outside.
         PackageManager::Discover | PackageManager::Uv => find_on_path("uv").is_none(),
         PackageManager::Disabled => false,
     };
-    let base = choose_base(&base_candidates(), needs_pip).await?;
+    let base = choose_base(&base_candidates(), needs_pip, user).await?;
+    if let Some(user) = user {
+        give(virtual_env, user).map_err(|error| Unavailable {
+            reason: format!(
+                "cannot give {} to the user {}: {error}",
+                virtual_env.display(),
+                user.name()
+            ),
+            hint: "choose another place with --virtual-env-location".to_owned(),
+        })?;
+    }
     tracing::info!(
         virtual_env = %virtual_env.display(),
         python = %base.python.display(),
@@ -352,7 +388,7 @@ async fn create(virtual_env: &Path, package_manager: PackageManager) -> Result<(
     }
     command.arg(virtual_env);
     let mut log = |line: &str| tracing::debug!(line, "venv");
-    let failure = match timeout(CREATION_TIMEOUT, run_tool(command, &mut log)).await {
+    let failure = match timeout(CREATION_TIMEOUT, run_tool(command, user.cloned(), &mut log)).await {
         Ok(Ok(run)) if run.status.success() => {
             tracing::info!(
                 elapsed_ms = started.elapsed().as_millis(),
@@ -373,6 +409,12 @@ async fn create(virtual_env: &Path, package_manager: PackageManager) -> Result<(
     })
 }
 
+/// Makes the directory of the environment, for a user that may not make it beside the plugins.
+fn give(virtual_env: &Path, user: &PluginUser) -> io::Result<()> {
+    fs::create_dir_all(virtual_env)?;
+    user.own(virtual_env)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -384,6 +426,7 @@ mod tests {
             plugin_dir: plugin_dir.to_owned(),
             virtual_env_location: None,
             package_manager: PackageManager::Disabled,
+            user: None,
         }
     }
 
@@ -474,15 +517,21 @@ mod tests {
         fake_python(&bare, "3.11.2", "no");
         fake_python(&good, "3.12.3", "yes");
 
-        let unavailable = choose_base(&[], true).await.unwrap_err();
+        let unavailable = choose_base(&[], true, None).await.unwrap_err();
         assert!(unavailable.reason.contains("not found"), "{unavailable}");
-        let unavailable = choose_base(std::slice::from_ref(&old), true).await.unwrap_err();
+        let unavailable = choose_base(std::slice::from_ref(&old), true, None)
+            .await
+            .unwrap_err();
         assert!(unavailable.reason.contains("is Python 3.9.2"), "{unavailable}");
-        let unavailable = choose_base(&[old.clone(), bare.clone()], true).await.unwrap_err();
+        let unavailable = choose_base(&[old.clone(), bare.clone()], true, None)
+            .await
+            .unwrap_err();
         assert!(unavailable.reason.contains("has no venv"), "{unavailable}");
-        let base = choose_base(&[old.clone(), bare.clone()], false).await.unwrap();
+        let base = choose_base(&[old.clone(), bare.clone()], false, None)
+            .await
+            .unwrap();
         assert_eq!(base.python, bare);
-        let base = choose_base(&[old, bare, good.clone()], true).await.unwrap();
+        let base = choose_base(&[old, bare, good.clone()], true, None).await.unwrap();
         assert_eq!(base.python, good);
     }
 

@@ -1,7 +1,8 @@
 //! The thread that starts all worker processes.
 //!
 //! The kernel sends the parent death signal when the *thread* that started a process ends, not when the server does.
-//! Threads of a runtime's pool come and go, so all starts are made by one thread that lives as long as the server.
+//! Threads of a runtime's pool come and go, so all starts are made by one thread that lives as long as the server. Between
+//! starts it collects what workers have left behind and what has ended since.
 
 use std::{
     io,
@@ -10,7 +11,11 @@ use std::{
         unix::{net::UnixStream, process::CommandExt},
     },
     process::{ChildStderr, ChildStdout, Command, Stdio},
-    sync::{OnceLock, mpsc},
+    sync::{
+        OnceLock,
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::Duration,
 };
 
 use rustix::{
@@ -20,10 +25,17 @@ use rustix::{
 };
 use tokio::sync::oneshot;
 
-use crate::{WorkerCommand, process::Process};
+use crate::{
+    PluginUser, WorkerCommand,
+    descendants::{self, Family, Mark},
+    process::Process,
+};
 
 /// The highest value: short of memory, the kernel takes every worker before it takes the database.
 const OOM_SCORE_ADJUSTMENT: &[u8] = b"1000";
+
+/// How long the number of an ended process may stay taken that a plugin has started and left to itself.
+const COLLECT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A process that has been started, and the server's ends of its connections. Dropped, the process is killed and
 /// collected, wherever on its way to whoever asked for it that happens.
@@ -54,9 +66,18 @@ pub(crate) async fn spawn(command: WorkerCommand) -> io::Result<Spawned> {
 }
 
 fn run(queue: &mpsc::Receiver<Job>) {
-    while let Ok((command, answer)) = queue.recv() {
-        // Where nobody waits any more, what comes back is dropped, and ends.
-        drop(answer.send(spawn_here(&command)));
+    loop {
+        let job = if descendants::has_families() {
+            queue.recv_timeout(COLLECT_INTERVAL)
+        } else {
+            queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
+        match job {
+            // Where nobody waits any more, what comes back is dropped, and ends.
+            Ok((command, answer)) => drop(answer.send(spawn_here(&command))),
+            Err(RecvTimeoutError::Timeout) => descendants::collect_ended(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
     }
 }
 
@@ -79,32 +100,31 @@ fn spawn_here(worker: &WorkerCommand) -> io::Result<Spawned> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    // SAFETY: between fork and exec only system calls are made, on values that were prepared before: nothing
-    // allocates, locks or unwinds.
-    unsafe {
-        command.pre_exec(move || prepare_child(socket_fd, server));
-    }
-    let mut child = command.spawn()?;
+    let user = worker.user.clone();
+    let start = |mark| {
+        // SAFETY: between fork and exec only system calls are made, on values that were prepared before: nothing
+        // allocates, locks or unwinds.
+        unsafe {
+            command.pre_exec(move || prepare_child(socket_fd, server, mark, user.as_deref()));
+        }
+        command.spawn()
+    };
+    let (family, mut child) = Family::found(start, |child| Some(Pid::from_child(child)))?;
     Ok(Spawned {
         stdout: child.stdout.take(),
         stderr: child.stderr.take(),
-        process: Process::new(child),
+        process: Process::new(child, family),
         socket: ours,
     })
 }
 
 /// Runs in the child, after the fork of a process with many threads: async-signal-safe code only.
-fn prepare_child(socket_fd: RawFd, server: Pid) -> io::Result<()> {
+fn prepare_child(socket_fd: RawFd, server: Pid, mark: Mark, user: Option<&PluginUser>) -> io::Result<()> {
     close_others_on_exec();
+    mark.put();
     // SAFETY: the parent keeps the socket open until the spawn has returned, and the child has a copy of it.
     let socket = unsafe { BorrowedFd::borrow_raw(socket_fd) };
     rustix::io::fcntl_setfd(socket, FdFlags::empty())?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    // The server may have died before the line above.
-    if rustix::process::getppid() != Some(server) {
-        return Err(rustix::io::Errno::SRCH.into());
-    }
-    rustix::thread::set_no_new_privs(true)?;
     // The server has turned them off for itself, which is inherited; numeric libraries are faster with them. Not fatal:
     // some kernels have none.
     let _ = rustix::thread::disable_transparent_huge_pages(false);
@@ -116,6 +136,16 @@ fn prepare_child(socket_fd: RawFd, server: Pid) -> io::Result<()> {
     ) {
         let _ = rustix::io::write(&file, OOM_SCORE_ADJUSTMENT);
     }
+    // Behind what only the server's user may do, and before the death signal, which a change of the user takes back.
+    if let Some(user) = user {
+        user.become_it()?;
+    }
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The server may have died before the line above.
+    if rustix::process::getppid() != Some(server) {
+        return Err(rustix::io::Errno::SRCH.into());
+    }
+    rustix::thread::set_no_new_privs(true)?;
     Ok(())
 }
 

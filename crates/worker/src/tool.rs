@@ -3,11 +3,20 @@
 use std::{
     io,
     process::{ExitStatus, Stdio},
+    sync::Arc,
 };
 
-use tokio::{process::Command, sync::mpsc};
+use rustix::process::Pid;
+use tokio::{
+    process::{Child, Command},
+    sync::mpsc,
+};
 
-use crate::output::{Tail, read_lines};
+use crate::{
+    PluginUser,
+    descendants::{Family, Mark},
+    output::{Tail, read_lines},
+};
 
 /// How a tool ended.
 #[derive(Debug)]
@@ -17,17 +26,33 @@ pub(crate) struct ToolRun {
     pub(crate) output: String,
 }
 
-/// Runs a command; it is killed when the future is dropped. Lines are given to `on_line` as they come.
+/// Runs a command as `user`, the server's own if there is none. It is killed, with all that it has started, when the future
+/// is dropped. Lines are given to `on_line` as they come.
 pub(crate) async fn run_tool(
     mut command: Command,
+    user: Option<Arc<PluginUser>>,
     on_line: &mut (dyn FnMut(&str) + Send),
 ) -> io::Result<ToolRun> {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // A terminal's signals are for the server, which then ends the tool.
+        .process_group(0)
         .kill_on_drop(true);
-    let mut child = command.spawn()?;
+    let start = |mark: Mark| {
+        // SAFETY: between fork and exec only system calls are made, on values that were prepared before.
+        unsafe {
+            command.pre_exec(move || {
+                mark.put();
+                Ok(user.as_ref().map_or(Ok(()), |user| user.become_it())?)
+            });
+        }
+        command.spawn()
+    };
+    let pid = |child: &Child| Pid::from_raw(child.id()?.cast_signed());
+    // Ends when it is dropped, behind the child.
+    let (_family, mut child) = Family::found(start, pid)?;
     let (lines, mut printed) = mpsc::unbounded_channel();
     if let Some(stdout) = child.stdout.take() {
         let lines = lines.clone();

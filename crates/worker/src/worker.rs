@@ -27,8 +27,7 @@ use crate::{
 
 /// How long a worker whose connection has ended may take to end too. Python's own end needs some of it.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long the rest of messages and output is waited for once the process has ended. Only a child of a plugin that
-/// left the process group can hold the pipes open that long.
+/// How long the rest of messages and output is waited for once the process and its descendants have ended.
 const DRAIN: Duration = Duration::from_millis(500);
 /// How long a worker may take to write its stacks: it is a signal handler in C that writes a few kilobytes.
 const STACK_DUMP: Duration = Duration::from_millis(100);
@@ -269,6 +268,7 @@ async fn end_failed_start(process: &Process, outputs: Outputs) -> FailedStart {
     process.ended().await;
     let reason = process
         .collect()
+        .await
         .expect("a process that failed to start is collected here only");
     let stderr = outputs.drain().await;
     FailedStart { reason, stderr }
@@ -355,6 +355,7 @@ impl Supervision {
         let reason = self
             .process
             .collect()
+            .await
             .expect("a running process is collected here only");
         if !reading_ended {
             finish(self.reading).await;

@@ -66,6 +66,7 @@ impl Loaded {
             virtual_env: folder.path().join("venv"),
             plugin_dir: folder.path().to_owned(),
             passed: vec![],
+            user: None,
         });
         let (sender, mut messages) = mpsc::unbounded_channel();
         let events = Arc::new(Forward {

@@ -12,7 +12,8 @@ use std::{
 use bytes::Bytes;
 use support::{DEADLINE, Event, Recorder, fake_worker, is_running, wait_until_gone};
 use tidemill_worker::{
-    ExitReason, KillCause, LINE_BYTES_MAX, SandboxLevel, SandboxProfile, StartError, Worker, WorkerCommand,
+    ExitReason, KillCause, LINE_BYTES_MAX, PluginUser, SandboxLevel, SandboxProfile, StartError, Worker,
+    WorkerCommand,
 };
 use tidemill_worker_proto::{FromWorker, ToWorker};
 
@@ -191,22 +192,117 @@ async fn children_of_a_plugin_die_with_its_worker() {
 }
 
 #[tokio::test]
-async fn a_child_that_left_the_group_does_not_delay_the_exit() {
+async fn what_has_left_the_group_is_gone_when_the_exit_is_reported() {
+    // A daemon as they are made by the book, one without any environment, and one that is another process every 5 ms. All
+    // but the second hold a lock.
+    let lock = tempfile::NamedTempFile::new().unwrap();
+    let program = format!(
+        "
+import fcntl, subprocess
+lock = open('{}', 'w')
+fcntl.flock(lock, fcntl.LOCK_EX)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print('daemon', os.getpid())
+        time.sleep(600)
+    os._exit(0)
+if os.fork() == 0:
+    os.setsid()
+    print('restless', os.getpid())
+    while True:
+        if os.fork():
+            os._exit(0)
+        time.sleep(0.005)
+bare = subprocess.Popen(['/bin/sleep', '600'], start_new_session=True, env={{}})
+print('bare', bare.pid)
+hello()
+",
+        lock.path().display()
+    );
+    for end in ["until_closed()", "sock.recv(1); os._exit(5)"] {
+        let (worker, recorder) = start(&format!("{program}\n{end}")).await;
+        recorder.line("restless ").await;
+        let mut pids = Vec::new();
+        for name in ["daemon ", "bare "] {
+            pids.push(recorder.line(name).await.parse().unwrap());
+        }
+        assert!(pids.iter().all(|pid| is_running(*pid)));
+        let started = Instant::now();
+        if end.starts_with("until") {
+            worker.kill();
+        } else {
+            worker.send(ToWorker::Shutdown, Bytes::new()).unwrap();
+        }
+        recorder.exit().await;
+        assert!(started.elapsed() < Duration::from_secs(10));
+        let left: Vec<u32> = pids.into_iter().filter(|pid| is_running(*pid)).collect();
+        assert_eq!(left, [0; 0], "{end}");
+        let free = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        assert_eq!(free, Ok(()), "nobody holds the lock: {end}");
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::Unlock).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn one_worker_s_orphans_are_not_another_s() {
     let program = "
 if os.fork() == 0:
     os.setsid()
-    print('child', os.getpid())
-    time.sleep(600)
+    if os.fork() == 0:
+        print('daemon', os.getpid())
+        time.sleep(600)
+    os._exit(0)
 hello()
 until_closed()
 ";
-    let (worker, recorder) = start(program).await;
-    let child = recorder.line("child ").await;
-    let started = Instant::now();
+    let (first, first_recorder) = start(program).await;
+    let (_second, second_recorder) = start(program).await;
+    let first_daemon: u32 = first_recorder.line("daemon ").await.parse().unwrap();
+    let second_daemon: u32 = second_recorder.line("daemon ").await.parse().unwrap();
+    first.kill();
+    first.wait().await;
+    assert!(!is_running(first_daemon));
+    assert!(is_running(second_daemon));
+}
+
+/// As root only: nobody else can start processes as another user.
+#[tokio::test]
+async fn a_worker_runs_as_another_user_with_all_that_others_have() {
+    let Ok(user) = PluginUser::find("nobody") else {
+        return;
+    };
+    let mut command = fake_worker(
+        "hello()
+status = dict(line.split(':', 1) for line in open('/proc/self/status'))
+print('ids', os.getresuid() == (65534,) * 3, os.getresgid()[0] != 0, 0 not in os.getgroups())
+print('privileges', int(status['CapEff'], 16), status['NoNewPrivs'].strip())
+print('score', open('/proc/self/oom_score_adj').read().strip())
+try:
+    os.setuid(0)
+except PermissionError:
+    print('root refused')
+import ctypes
+death_signal = ctypes.c_int()
+ctypes.CDLL(None).prctl(2, ctypes.byref(death_signal))
+print('death', death_signal.value)
+until_closed()",
+    );
+    // One that this user may execute, wherever the tests' own lies.
+    command.python = "/usr/bin/python3".into();
+    if !command.python.exists() {
+        return;
+    }
+    command.user = Some(Arc::new(user));
+    let recorder = Recorder::new();
+    let worker = Worker::start(command, recorder.clone()).await.expect("it starts");
+    assert_eq!(recorder.line("ids ").await, "True True True");
+    assert_eq!(recorder.line("privileges ").await, "0 1");
+    assert_eq!(recorder.line("score ").await, "1000");
+    assert_eq!(recorder.line("root ").await, "refused");
+    assert_eq!(recorder.line("death ").await, "9");
     worker.kill();
-    recorder.exit().await;
-    assert!(started.elapsed() < Duration::from_secs(10));
-    Command::new("kill").args(["-9", &child]).status().unwrap();
+    assert_eq!(recorder.exit().await, ExitReason::Killed(KillCause::Requested));
 }
 
 #[tokio::test]

@@ -31,3 +31,6 @@ pub use message::{
 
 /// Version of the messages; raised with every change of [`ToWorker`] or [`FromWorker`].
 pub const PROTOCOL_VERSION: u32 = 5;
+
+/// Exit code of a worker whose plugin has closed the connection, which nothing can be said through any more.
+pub const EXIT_CONNECTION_CLOSED: i32 = 71;

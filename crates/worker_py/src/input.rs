@@ -15,7 +15,7 @@ use tidemill_worker_proto::{
     Failure, FailureKind, Frame, FrameDecoder, FromWorker, Outcome, ProtocolError, RunId, ToWorker,
 };
 
-use crate::exit::{DONE, PROTOCOL_BROKEN, exit_now};
+use crate::exit::{DONE, PROTOCOL_BROKEN, exit_disconnected, exit_now};
 use crate::queue::{Job, RunJob};
 use crate::worker::Worker;
 
@@ -51,7 +51,7 @@ fn read_some(socket: &OwnedFd, decoder: &mut FrameDecoder) -> usize {
         let read = match recv(socket, buffer.spare_capacity_mut(), RecvFlags::empty()) {
             Ok((_, bytes)) => bytes,
             Err(Errno::INTR) => continue,
-            Err(_) => 0,
+            Err(error) => exit_disconnected(error),
         };
         // SAFETY: `recv` has initialised the first `read` bytes of the spare capacity.
         unsafe { buffer.advance_mut(read) };

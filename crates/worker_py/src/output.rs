@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use tidemill_worker_proto::{FromWorker, ProtocolError, encode_frame};
 
-use crate::exit::{DONE, exit_now};
+use crate::exit::exit_disconnected;
 
 /// How long a frame may lie in the buffer while its thread runs the plugin.
 const TICK: Duration = Duration::from_millis(1);
@@ -144,8 +144,7 @@ impl Output {
                     self.request(state);
                     return;
                 }
-                // The server is gone, and with it the reason to be here.
-                Err(_) => exit_now(DONE),
+                Err(error) => exit_disconnected(error),
             }
         }
         state.pending.clear();
@@ -164,7 +163,7 @@ impl Output {
                 match send(&*self.socket, rest, SendFlags::NOSIGNAL) {
                     Ok(sent) => rest = &rest[sent..],
                     Err(Errno::INTR) => {}
-                    Err(_) => exit_now(DONE),
+                    Err(error) => exit_disconnected(error),
                 }
             }
         });

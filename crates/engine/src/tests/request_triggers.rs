@@ -201,3 +201,70 @@ async fn without_python_the_answer_says_what_to_install() {
     }
     server.engine.shutdown().await;
 }
+
+/// A busy trigger gets a new process too, and nobody notices: neither who waits nor who comes meanwhile is turned away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_is_replaced_when_packages_change_and_no_request_is_lost() {
+    let python = FakePython::new(|_| Action::Respond(200, "hello"));
+    let server = Server::start(&python).await;
+    server.write("db", "cpu x=0 1").await;
+    server.create("t", "request:path").await;
+    server.engine.handle_request("path", request("x")).await.unwrap();
+    assert_eq!(python.launches.load(Ordering::SeqCst), 1);
+    let clients = (0..8).map(|_| {
+        let engine = std::sync::Arc::clone(&server.engine);
+        let python = std::sync::Arc::clone(&python);
+        tokio::spawn(async move {
+            while python.launches.load(Ordering::SeqCst) < 3 {
+                engine.handle_request("path", request("x")).await.unwrap();
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    for launches in 2..=3 {
+        server
+            .engine
+            .services
+            .environment_changes
+            .send_modify(|count| *count += 1);
+        python.until_launched(launches).await;
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    server.engine.handle_request("path", request("x")).await.unwrap();
+    server.engine.shutdown().await;
+}
+
+/// A run that is in flight ends before its process does, however long it takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_in_flight_is_not_cut_short_by_a_change_of_packages() {
+    let python = FakePython::new(|call| match call.number {
+        0 => Action::HangUntilCancelled,
+        _ => Action::Respond(200, "anew"),
+    });
+    let server = Server::start_with(&python, |config| {
+        config.request_timeout = Duration::from_secs(1);
+    });
+    let server = server.await;
+    server.write("db", "cpu x=0 1").await;
+    server.create("t", "request:path").await;
+    let slow = {
+        let engine = std::sync::Arc::clone(&server.engine);
+        tokio::spawn(async move { engine.handle_request("path", request("x")).await })
+    };
+    python.calls(1).await;
+    server
+        .engine
+        .services
+        .environment_changes
+        .send_modify(|count| *count += 1);
+    assert_eq!(
+        slow.await.unwrap(),
+        Err(RequestError::TimedOut(Duration::from_secs(1)))
+    );
+    python.until_launched(2).await;
+    let answer = server.engine.handle_request("path", request("x")).await.unwrap();
+    assert_eq!(&answer.body[..], b"anew");
+    server.engine.shutdown().await;
+}

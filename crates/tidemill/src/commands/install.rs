@@ -1,8 +1,9 @@
 //! `install package`
 
 use clap::{Args, Subcommand};
+use tidemill_client::{Install, Wanted};
 
-use crate::{connection::Connection, failure::CommandError};
+use crate::{connection::Connection, failure::CommandError, print};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum InstallCommand {
@@ -21,7 +22,8 @@ const PACKAGE_HELP: &str = "\
 Examples:
   tidemill install package psutil
   tidemill install package 'pandas==2.3.*' requests
-  tidemill install package --requirements /srv/plugins/requirements.txt";
+  tidemill install package --requirements /srv/plugins/requirements.txt
+  tidemill install package --offline --find-links /srv/wheels my-package";
 
 #[derive(Debug, Args)]
 #[command(after_help = PACKAGE_HELP)]
@@ -33,6 +35,14 @@ pub(crate) struct PackageArgs {
     /// Requirements file on the server, or its URL
     #[arg(short, long, value_name = "PATH", conflicts_with = "packages")]
     requirements: Option<String>,
+
+    /// Directory on the server, or URL of a page, to look for packages in; may be repeated
+    #[arg(short, long, value_name = "DIR|URL")]
+    find_links: Vec<String>,
+
+    /// Ask no package index: take packages from --find-links alone
+    #[arg(long, visible_alias = "no-index")]
+    offline: bool,
 
     #[command(flatten)]
     connection: Connection,
@@ -57,10 +67,14 @@ struct ServeOptions {
 impl PackageArgs {
     async fn run(self) -> Result<(), CommandError> {
         let client = self.connection.client()?;
-        match self.requirements {
-            Some(location) => client.install_requirements(&location).await?,
-            None => client.install_packages(&self.packages).await?,
-        }
-        Ok(())
+        let install = Install {
+            wanted: match self.requirements {
+                Some(location) => Wanted::Requirements(location),
+                None => Wanted::Packages(self.packages),
+            },
+            find_links: self.find_links,
+            offline: self.offline,
+        };
+        Ok(client.install(&install, print::error).await?)
     }
 }

@@ -173,6 +173,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = environment::PLUGIN_SANDBOX, default_value = "standard", value_name = "LEVEL", help_heading = "Processing engine")]
     plugin_sandbox: SandboxLevel,
 
+    /// User that plugins run as, by name or number; only root can choose [default: the server's own]
+    #[arg(long, env = environment::PLUGIN_USER, value_name = "USER", help_heading = "Processing engine")]
+    plugin_user: Option<String>,
+
     /// What is logged, for example debug or `info,tidemill_engine=trace`
     #[arg(long, env = environment::LOG_FILTER, default_value = DEFAULT_LOG_FILTER, value_name = "FILTER", help_heading = "Logging")]
     log_filter: String,
@@ -346,6 +350,7 @@ impl ServeArgs {
             plugin_log_retention: self.plugin_log_retention,
             plugin_repo: self.plugin_repo,
             virtual_env: present(self.virtual_env_location),
+            plugin_user: self.plugin_user.filter(|user| !user.is_empty()),
             limits: Limits::default(),
             query_memory_bytes_max: self.exec_mem_pool_bytes,
             query_timeout: self.query_timeout,

@@ -1,4 +1,4 @@
-//! `show databases`, `show plugins`, `show triggers`, `show summary`, `show dead-letters`, `show system`
+//! `show databases`, `show packages`, `show plugins`, `show triggers`, `show summary`, `show dead-letters`, `show system`
 
 use clap::{Args, Subcommand, ValueEnum};
 use tidemill_client::{Client, ClientError, QueryAnswer, QueryRequest};
@@ -18,6 +18,8 @@ const INTERNAL_DATABASE: &str = "_internal";
 pub(crate) enum ShowCommand {
     /// List databases
     Databases(DatabasesArgs),
+    /// List the Python packages that plugins can import
+    Packages(PackagesArgs),
     /// List the files of all plugins that triggers use
     Plugins(PluginsArgs),
     /// List the triggers of a database: their states, last runs, lags and errors
@@ -34,6 +36,7 @@ impl ShowCommand {
     pub(crate) async fn run(self) -> Result<(), CommandError> {
         match self {
             Self::Databases(args) => args.run().await,
+            Self::Packages(args) => args.run().await,
             Self::Plugins(args) => args.run().await,
             Self::Triggers(args) => args.run().await,
             Self::Summary(args) => args.run().await,
@@ -99,6 +102,31 @@ impl DatabasesArgs {
         let format = Format::from(self.format);
         let answer = client.list_databases(format.name(), self.show_deleted).await?;
         print::answer(answer, format).await
+    }
+}
+
+const PACKAGES_HELP: &str = "\
+Examples:
+  tidemill show packages
+  tidemill show packages --format csv";
+
+#[derive(Debug, Args)]
+#[command(after_help = PACKAGES_HELP)]
+pub(crate) struct PackagesArgs {
+    /// Format of the list
+    #[arg(long, value_enum, default_value = "pretty")]
+    format: Format,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl PackagesArgs {
+    async fn run(self) -> Result<(), CommandError> {
+        print::check_format(self.format, false)?;
+        let client = self.connection.client()?;
+        let answer = client.list_packages(self.format.name()).await?;
+        print::answer(answer, self.format).await
     }
 }
 

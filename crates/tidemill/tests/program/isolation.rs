@@ -354,3 +354,160 @@ async fn data_among_temporary_files_is_not_hidden_and_the_log_says_so() {
         "{log}"
     );
 }
+
+/// Whether a process is there and more than a zombie that nobody has collected yet.
+fn is_running(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Leaves two processes behind: a daemon as they are made by the book, and one without any environment.
+const LEAVES_CHILDREN: &str = "
+import os, subprocess, time
+def daemon():
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(writer, str(os.getpid()).encode())
+            os.closerange(0, 100)
+            time.sleep(1000)
+        os._exit(0)
+    os.wait()
+    return os.read(reader, 100).decode()
+def process_request(influxdb3_local, query_parameters, *a):
+    if 'die' in query_parameters: os._exit(3)
+    bare = subprocess.Popen(['/bin/sleep', '1000'], start_new_session=True, env={})
+    return f'{daemon()} {bare.pid}'
+";
+
+#[tokio::test]
+async fn processes_that_a_plugin_leaves_behind_end_with_its_process() {
+    let mut server = with_neighbour().await;
+    server.put_plugin("leave.py", LEAVES_CHILDREN);
+    server
+        .create_trigger("d", "leave", "leave.py", "request:leave", json!({}))
+        .await;
+    let leave = async |server: &TestServer| {
+        let left = eventually("the plugin answers", async || {
+            let answer = server.get("/api/v3/engine/leave").await;
+            (answer.status == 200).then(|| answer.text())
+        });
+        let left: Vec<String> = left.await.split(' ').map(str::to_owned).collect();
+        assert!(left.iter().all(|pid| is_running(pid)), "{left:?}");
+        left
+    };
+    let gone = async |left: &[String]| {
+        let gone = async || (!left.iter().any(|pid| is_running(pid))).then_some(());
+        eventually("what was left behind is gone", gone).await;
+    };
+
+    let left = leave(&server).await;
+    assert_eq!(server.get("/api/v3/engine/leave?die=1").await.status, 500);
+    gone(&left).await;
+
+    let left = leave(&server).await;
+    let trigger = "/api/v3/configure/processing_engine_trigger";
+    let disabled = server
+        .post(&format!("{trigger}/disable?db=d&trigger_name=leave"), "")
+        .await;
+    assert_eq!(disabled.status, 200);
+    gone(&left).await;
+    let enabled = server
+        .post(&format!("{trigger}/enable?db=d&trigger_name=leave"), "")
+        .await;
+    assert_eq!(enabled.status, 200);
+    everything_works(&server, 1).await;
+
+    let left = leave(&server).await;
+    assert_eq!(server.stop().await, 0);
+    assert!(
+        !left.iter().any(|pid| is_running(pid)),
+        "gone before the server is"
+    );
+}
+
+#[tokio::test]
+async fn a_plugin_that_closes_every_file_gets_a_new_process() {
+    let server = with_neighbour().await;
+    server.put_plugin(
+        "close.py",
+        "import os\ndef process_request(l, query, *a):\n    if 'close' in query: os.closerange(0, 4096)\n    return str(os.getpid())\n",
+    );
+    server
+        .create_trigger("d", "close", "close.py", "request:close", json!({}))
+        .await;
+    let before = server.get("/api/v3/engine/close").await.text();
+    let closed = server.get("/api/v3/engine/close?close=1").await;
+    assert_eq!(closed.status, 500);
+    let reason = "the plugin has closed its connection to the server";
+    assert!(closed.text().contains(reason), "{}", closed.text());
+    everything_works(&server, 1).await;
+    let after = eventually("a new process answers", async || {
+        let answer = server.get("/api/v3/engine/close").await;
+        (answer.status == 200).then(|| answer.text())
+    })
+    .await;
+    assert_ne!(after, before);
+    let log = server.plugin_log("d", "close").await;
+    assert!(
+        log.iter()
+            .any(|line| line.starts_with("ERROR") && line.contains(reason)),
+        "{log:?}"
+    );
+}
+
+#[tokio::test]
+async fn exits_and_interrupts_fail_a_run_at_most() {
+    let server = with_neighbour().await;
+    server.put_plugin(
+        "exit.py",
+        "
+import _thread, os, signal, sys, threading, time
+def raises(error):
+    raise error
+def process_request(influxdb3_local, query_parameters, *a):
+    how = query_parameters.get('how')
+    if how == 'exit':
+        sys.exit('enough')
+    if how == 'interrupt':
+        raise KeyboardInterrupt('by the plugin')
+    if how == 'thread':
+        for error in (SystemExit('in a thread'), KeyboardInterrupt('in a thread')):
+            thread = threading.Thread(target=raises, args=(error,))
+            thread.start()
+            thread.join()
+    if how == 'main':
+        # Arrives when no run is in flight, or in the next one.
+        threading.Timer(0.05, _thread.interrupt_main).start()
+    return 'well'
+",
+    );
+    server
+        .create_trigger("d", "exit", "exit.py", "request:exit", json!({}))
+        .await;
+    let ask = async |how: &str| {
+        let answer = server.get(&format!("/api/v3/engine/exit?how={how}")).await;
+        (answer.status, answer.text())
+    };
+    let well = (200, "well".to_owned());
+    assert_eq!(ask("").await, well);
+    let (status, text) = ask("exit").await;
+    assert!(status == 500 && text.contains("SystemExit: enough"), "{text}");
+    assert_eq!(ask("").await, well);
+    let (status, text) = ask("interrupt").await;
+    assert!(
+        status == 500 && text.contains("KeyboardInterrupt: by the plugin"),
+        "{text}"
+    );
+    assert_eq!(ask("thread").await, well);
+    assert_eq!(ask("main").await, well);
+    let logged = async || {
+        let log = server.plugin_log("d", "exit").await;
+        let has = |text: &str| log.iter().any(|line| line.contains(text));
+        (has("SystemExit: enough") && has("KeyboardInterrupt: in a thread")).then_some(())
+    };
+    eventually("the log has what happened", logged).await;
+    everything_works(&server, 1).await;
+    let back = async || (ask("").await == (200, "well".to_owned())).then_some(());
+    eventually("the plugin answers", back).await;
+}

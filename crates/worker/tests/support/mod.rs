@@ -134,6 +134,7 @@ pub(crate) fn fake_worker(program: &str) -> WorkerCommand {
         virtual_env: "/nonexistent/venv".into(),
         plugin_dir: "/nonexistent".into(),
         passed: vec![],
+        user: None,
     });
     let mut command = WorkerCommand::new(python(), "no-extension", environment, "test");
     command.bootstrap = format!("VERSION = {PROTOCOL_VERSION}{PREAMBLE}{program}");
