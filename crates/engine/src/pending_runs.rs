@@ -112,6 +112,14 @@ impl PendingRuns {
         Some(self.runs.get(&run.0)?.depth)
     }
 
+    /// The completion of a request that is being answered.
+    pub(crate) fn request(&mut self, run: RunId) -> Option<&mut RequestCompletion> {
+        match &mut self.runs.get_mut(&run.0)?.completion {
+            Completion::Request(request) => Some(request),
+            Completion::Run(_) => None,
+        }
+    }
+
     /// Marks all runs as cancelled. Returns those that were not.
     pub(crate) fn cancel_all(&mut self) -> Vec<RunId> {
         let running = self.runs.iter_mut().filter(|(_, pending)| !pending.cancelled);

@@ -25,9 +25,12 @@ mod message;
 pub use frame::{Frame, FrameDecoder, Message, OUTPUT_BYTES_MAX, ProtocolError, encode_frame};
 pub use message::{
     CacheOperation, CacheReply, CallId, DatabaseWrites, EntryPoint, Failure, FailureKind, FromWorker, Load,
-    LogLevel, Outcome, ParamValue, PluginForm, RequestHead, ResponseHead, RunId, StateChange, StateOperation,
-    StateReply, TableWrites, ToWorker, Work, bounded_log_text,
+    LogLevel, Outcome, ParamValue, PluginForm, RequestHead, RequestMethod, ResponseHead, RunId, StateChange,
+    StateOperation, StateReply, TableWrites, ToWorker, Work, bounded_log_text,
 };
 
 /// Version of the messages; raised with every change of [`ToWorker`] or [`FromWorker`].
 pub const PROTOCOL_VERSION: u32 = 5;
+
+/// Bytes of one streamed answer that may be on their way to its client: when so many are, the plugin waits.
+pub const RESPONSE_WINDOW_BYTES: usize = 1 << 20;
