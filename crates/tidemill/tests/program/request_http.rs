@@ -124,7 +124,7 @@ async fn settings_that_make_no_sense_are_refused() {
         (
             "every:1h",
             json!({"workers": 2}),
-            "workers and methods are settings of request triggers",
+            "the setting 'workers' is for HTTP endpoints",
         ),
     ] {
         let (status, error) = create(specification, settings).await;
