@@ -18,7 +18,7 @@ class Interface(unittest.TestCase):
     def test_the_api_has_all_that_the_specification_names(self) -> None:
         named = (
             "info warn error query query_arrow write write_to_db write_sync write_sync_to_db cache state "
-            "trigger_name database run_id args"
+            "trigger_name database run_id request args"
         ).split()
         promised = [name for name in vars(tidemill.PluginApi) if not name.startswith("_")]
         self.assertEqual(sorted(promised), sorted(named))

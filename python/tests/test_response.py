@@ -92,13 +92,26 @@ class Answers(unittest.TestCase):
         class LikeWerkzeug:
             status_code = 202
             headers = Headers()
-            direct_passthrough = True
 
             def get_data(self) -> bytes:
-                assert not self.direct_passthrough
                 return b"a,b"
 
+        class Streamed(LikeWerkzeug):
+            is_streamed = True
+            is_closed = False
+
+            def iter_encoded(self) -> Iterator[bytes]:
+                yield b"a"
+                yield b"b"
+
+            def close(self) -> None:
+                self.is_closed = True
+
         self.check(Marked(), 418, "X: y", "tea")
+        self.check((Marked(), 200, {"x": "z"}), 200, "x: z", "tea")
+        streamed = Streamed()
+        self.check(streamed, 202, "Content-Type: text/csv; A: 1; A: 2", "ab")
+        self.assertTrue(streamed.is_closed)
         self.check(LikeWerkzeug(), 202, "Content-Type: text/csv; A: 1; A: 2", "a,b")
 
     def test_coroutines(self) -> None:
@@ -126,6 +139,16 @@ class NoAnswers(unittest.TestCase):
         self.check(lambda: (200, {"X": "y"}, "body"), RunFailed, "expected a dictionary in header item")
         self.check(lambda: {"a": {1}}, TypeError, "TypeError: Object of type set is not JSON serializable")
         self.check(lambda: ("a", 99), ValueError, "ValueError: 99 is not an HTTP status")
+        self.check(
+            lambda: ("a", {"bad name": "x"}),
+            ValueError,
+            'ValueError: "bad name" cannot be the name of a header',
+        )
+        self.check(
+            lambda: ("a", {"X": ["fine", "a\r\nb"]}),
+            ValueError,
+            'ValueError: the value of header X has characters that a header cannot carry: "a\\r\\nb"',
+        )
         self.check(lambda: ("a", 600), ValueError, "ValueError: 600 is not an HTTP status")
 
     def test_exceptions_of_what_is_returned(self) -> None:

@@ -35,6 +35,25 @@ class GivenArguments(unittest.TestCase):
             for _ in range(2):
                 self.assertEqual(trigger.run_scheduled().logs, [f"INFO: {logged}"])
 
+    def test_the_request_itself(self) -> None:
+        def plugin(api: PluginApi, parameters: Any, headers: Any, body: bytes, args: Arguments) -> Any:
+            request = api.request
+            assert request is not None
+            return [request.method, request.path, request.query_string, request.headers]
+
+        headers = {"X-A": "1", "Authorization": "secret"}
+        for run, expected in (
+            (run_request(plugin, "a=1&b", headers), ["GET", "a=1&b"]),
+            (run_request(plugin, {"a": "1 2"}, headers, "body"), ["POST", "a=1+2"]),
+            (run_request(plugin, headers=headers, method="DELETE"), ["DELETE", ""]),
+        ):
+            assert run.response is not None
+            method, query_string = expected
+            path = "/api/v3/engine/test"
+            self.assertEqual(run.response.json(), [method, path, query_string, [["x-a", "1"]]])
+        scheduled = run_scheduled(lambda api, call_time, args: api.info(api.request))
+        self.assertEqual(scheduled.logs, ["INFO: None"])
+
     def test_the_scheduled_time_is_naive_utc(self) -> None:
         def plugin(api: PluginApi, call_time: datetime, args: Arguments) -> None:
             api.info(repr(call_time))

@@ -31,6 +31,7 @@ __all__ = [
     "ProcessRequest",
     "ProcessScheduledCall",
     "ProcessWrites",
+    "Request",
     "ResponseObject",
     "Row",
     "State",
@@ -130,6 +131,26 @@ class State(Protocol):
 
     def delete(self, key: str) -> bool:
         """Removes a value; tells whether there was one."""
+
+
+class Request(Protocol):
+    """The request that a run answers, as far as `process_request` is not passed it."""
+
+    @property
+    def method(self) -> str:
+        """`GET`, `POST` and so on."""
+
+    @property
+    def path(self) -> str:
+        """The path of the URL, `/api/v3/engine/…`."""
+
+    @property
+    def query_string(self) -> str:
+        """What stands behind the question mark, as it came."""
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """All headers in order, names in lower case, without `authorization`; a repeated header is there repeatedly."""
 
 
 class PluginApi(Protocol):
@@ -235,6 +256,10 @@ class PluginApi(Protocol):
         """Names the run; the same when the same work is tried again."""
 
     @property
+    def request(self) -> Request | None:
+        """The request that the run answers; `None` in runs of other kinds."""
+
+    @property
     def args(self) -> Arguments:
         """The trigger's arguments, for `on_write(self, database, table_name, batch)`, which is not passed them."""
 
@@ -249,7 +274,7 @@ class ResponseObject(Protocol):
 
 
 Body: TypeAlias = str | bytes | dict[str, Any] | list[Any] | Iterable[Any] | AsyncIterable[Any]
-"""What `process_request` returns: text, bytes, JSON, or a generator of text and bytes."""
+"""What `process_request` returns: text, bytes, JSON, or an iterator of text and bytes, whose items are sent as they come."""
 
 Headers: TypeAlias = dict[str, Any]
 """Header values by name; a list repeats the header."""

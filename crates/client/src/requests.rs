@@ -212,6 +212,9 @@ pub struct TestRequest {
     pub filename: String,
     /// Database to act as.
     pub database: String,
+    /// Method of the request; by default `POST` with a body, else `GET`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
     /// Query parameters of the request.
     pub query_parameters: BTreeMap<String, String>,
     /// Headers of the request.

@@ -25,7 +25,7 @@ use crate::observations::Observations;
 use crate::plugin_files::PluginFiles;
 use crate::python_launcher::PythonLauncher;
 use crate::recording::{RecordedRun, RecordingHead, Recordings};
-use crate::request_runner::{PluginRequest, PluginResponse, RequestError, RequestRoutes};
+use crate::request_runner::{RequestError, RequestRoutes, RequestTrigger};
 use crate::requests::{
     CreateTrigger, DirectoryFile, RecordNext, ReplaceDirectory, StartRecording, TestReport, TestRequest,
     TestSchedule, TestWal, UpdateFile, UpdateTrigger, UploadDirectory, UploadFile,
@@ -236,7 +236,7 @@ impl Engine {
         let key = self.set_disabled(db, trigger_name, false).await?;
         self.settle(key).await;
         if let Some(running) = self.place(key).running.lock().await.as_ref() {
-            running.session.retry_if_down();
+            running.retry_if_down();
             if running.has_ended() {
                 running.begin_stop();
             }
@@ -254,14 +254,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs the request trigger with that path, the part of the raw URI path after `/api/v3/engine/`.
-    pub async fn handle_request(
-        &self,
-        path: &str,
-        request: PluginRequest,
-    ) -> Result<PluginResponse, RequestError> {
-        let route = self.routes.find(path).ok_or(RequestError::NotFound)?;
-        route.handle(request).await
+    /// The request trigger with that path, the part of the raw URI path after [`REQUEST_PATH_PREFIX`](crate::REQUEST_PATH_PREFIX), if it answers this method.
+    pub fn request_trigger(&self, path: &str, method: &str) -> Result<RequestTrigger, RequestError> {
+        RequestTrigger::find(&self.routes, path, method)
     }
 
     /// Runs `process_writes` of a plugin without writing anything.
@@ -400,7 +395,7 @@ impl Engine {
             if let Ok(running) = place.running.try_lock()
                 && let Some(running) = running.as_ref()
             {
-                running.session.retry_if_down();
+                running.retry_if_down();
             }
         }
     }

@@ -47,6 +47,7 @@ mod python_launcher;
 mod recording;
 mod request_runner;
 mod requests;
+mod response_stream;
 mod row_batches;
 mod run_execution;
 mod run_history;
@@ -75,12 +76,16 @@ pub use journals::Journals;
 pub use observations::Observations;
 pub use plugin_files::PluginFileError;
 pub use recording::{RecordedRun, RecordingHead};
-pub use request_runner::{PluginRequest, PluginResponse, RequestError};
+pub use request_runner::{
+    PluginBody, PluginRequest, PluginResponse, REQUEST_PATH_PREFIX, RequestError, RequestTrigger,
+};
 pub use requests::{
     CreateTrigger, DirectoryFile, InstallPackages, InstallRequirements, RecordNext, ReplaceDirectory,
     StartRecording, TestReport, TestRequest, TestResponse, TestSchedule, TestWal, TriggerTime, UpdateFile,
     UpdateTrigger, UploadDirectory, UploadFile,
 };
+pub use response_stream::{BrokenAnswer, ResponseStream};
 pub use run_history::RunStatus;
 pub use system_tables::EngineTables;
+pub use tidemill_worker_proto::RequestMethod;
 pub use trigger_report::{TriggerReport, TriggerState};

@@ -54,6 +54,15 @@ pub(crate) enum Completion {
     Request(RequestCompletion),
 }
 
+impl Completion {
+    /// Counts a request as one of a session.
+    pub(crate) fn move_to(&mut self, session: usize) {
+        if let Self::Request(request) = self {
+            request.move_to(session);
+        }
+    }
+}
+
 struct PendingRun {
     completion: Completion,
     depth: u16,
@@ -110,6 +119,14 @@ impl PendingRuns {
     /// The depth of what a run writes; `None` for one that is not there.
     pub(crate) fn depth(&self, run: RunId) -> Option<u16> {
         Some(self.runs.get(&run.0)?.depth)
+    }
+
+    /// The completion of a request that is being answered.
+    pub(crate) fn request(&mut self, run: RunId) -> Option<&mut RequestCompletion> {
+        match &mut self.runs.get_mut(&run.0)?.completion {
+            Completion::Request(request) => Some(request),
+            Completion::Run(_) => None,
+        }
     }
 
     /// Marks all runs as cancelled. Returns those that were not.

@@ -2,6 +2,8 @@
 //!
 //! This is the path with the least time to spend: a request is entered in a table and queued to the worker, and the
 //! worker's reader task answers it. No task is spawned and no lock is held while anything waits.
+//!
+//! A trigger may have several processes, each with a session of its own; the bounds of the queue hold for all of them together.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,17 +13,27 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::RwLock;
 use tidemill_ingest::TriggerProgress;
-use tidemill_worker_proto::{Failure, FailureKind, LogLevel, RequestHead, ResponseHead, Work};
+use tidemill_triggers::Methods;
+use tidemill_worker_proto::{
+    Failure, FailureKind, LogLevel, RequestHead, RequestMethod, ResponseHead, RunId, Work,
+};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::EngineConfig;
 use crate::effects::{self, RunEffects};
 use crate::pending_runs::{Completion, RunEnd};
 use crate::plugin_logs::{LogText, now_ns};
 use crate::plugin_state;
+use crate::response_stream::{BrokenAnswer, Excess, ResponseSender, ResponseStream};
 use crate::run_history::{RunRecord, RunStatus};
 use crate::worker_session::{Refusal, Session, Submission, WorkerState};
 
+/// What stands before the path of a request trigger in a URL.
+pub const REQUEST_PATH_PREFIX: &str = "/api/v3/engine/";
+
+/// Why a run is ended whose client has left.
+pub(crate) const CLIENT_LEFT: &str = "the client has left";
 /// How long a client should wait when all places in the queue are taken.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often a stopping trigger looks whether its last requests are answered.
@@ -30,6 +42,10 @@ const DRAIN_TICK: Duration = Duration::from_millis(5);
 /// An HTTP request as a plugin sees it.
 #[derive(Debug, Clone, Default)]
 pub struct PluginRequest {
+    /// Its method.
+    pub method: RequestMethod,
+    /// The query string as it came.
+    pub query_string: String,
     /// Decoded query parameters in order.
     pub query_parameters: Vec<(String, String)>,
     /// Lower-case header names without `authorization`.
@@ -39,14 +55,23 @@ pub struct PluginRequest {
 }
 
 /// A plugin's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct PluginResponse {
-    /// HTTP status, 100 to 599.
+    /// HTTP status, 200 to 599.
     pub status: u16,
-    /// Headers in order; a name may repeat. Not checked for what HTTP allows.
+    /// Headers in order; a name may repeat. A worker has checked them, which a plugin may have tampered with.
     pub headers: Vec<(String, String)>,
     /// The body.
-    pub body: Bytes,
+    pub body: PluginBody,
+}
+
+/// The body of a plugin's answer.
+#[derive(Debug)]
+pub enum PluginBody {
+    /// All of it.
+    Whole(Bytes),
+    /// It comes while the plugin makes it.
+    Stream(ResponseStream),
 }
 
 /// Why a request has no answer of the plugin (engine.md 2.8).
@@ -56,6 +81,12 @@ pub enum RequestError {
     /// No trigger has this path.
     #[error("not found")]
     NotFound,
+    /// The trigger with this path does not answer this method.
+    #[error("Method not allowed")]
+    MethodNotAllowed {
+        /// What it answers, as in the header `Allow`.
+        allowed: String,
+    },
     /// The queue is full, or the worker process is not there at the moment.
     #[error("{reason}")]
     Busy {
@@ -80,6 +111,7 @@ impl RequestError {
     pub fn status(&self) -> u16 {
         match self {
             Self::NotFound => 404,
+            Self::MethodNotAllowed { .. } => 405,
             Self::Busy { .. } => 503,
             Self::TimedOut(_) => 504,
             Self::Failed(_) | Self::Down => 500,
@@ -89,6 +121,14 @@ impl RequestError {
     /// The body of the answer: JSON `{"error": …}`.
     pub fn body(&self) -> String {
         serde_json::json!({ "error": self.to_string() }).to_string()
+    }
+
+    /// The value of `Allow`, where there is one.
+    pub fn allow(&self) -> Option<&str> {
+        match self {
+            Self::MethodNotAllowed { allowed } => Some(allowed),
+            _ => None,
+        }
     }
 
     /// The value of `Retry-After`, where there is one.
@@ -129,27 +169,47 @@ impl RequestRoutes {
 
 /// A request trigger that runs.
 pub(crate) struct RequestRoute {
-    session: Arc<Session>,
+    /// One a process; never empty.
+    sessions: Vec<Arc<Session>>,
+    methods: Methods,
     in_flight: Arc<InFlight>,
     run_id_prefix: String,
     requests: AtomicU64,
 }
 
 /// The requests to one trigger that wait or run.
-#[derive(Default)]
 struct InFlight {
     requests: AtomicUsize,
     body_bytes: AtomicUsize,
+    by_session: Vec<AtomicUsize>,
 }
 
 /// A place among the requests that wait or run; given back when dropped.
 struct Place {
     in_flight: Arc<InFlight>,
     body_bytes: usize,
+    /// The session that has the request.
+    session: Option<usize>,
+}
+
+impl Place {
+    /// Counts the request as one of that session.
+    fn move_to(&mut self, session: usize) {
+        self.leave_session();
+        self.in_flight.by_session[session].fetch_add(1, Ordering::AcqRel);
+        self.session = Some(session);
+    }
+
+    fn leave_session(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.in_flight.by_session[session].fetch_sub(1, Ordering::AcqRel);
+        }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.leave_session();
         self.in_flight.requests.fetch_sub(1, Ordering::AcqRel);
         self.in_flight
             .body_bytes
@@ -157,14 +217,36 @@ impl Drop for Place {
     }
 }
 
+/// Abandons a run whose client does not wait for its answer any more.
+struct Waiting<'a> {
+    session: &'a Session,
+    run: RunId,
+    is_answered: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.session.abandon(self.run);
+        }
+    }
+}
+
 impl RequestRoute {
-    pub(crate) fn new(session: Arc<Session>) -> Arc<Self> {
-        let key = session.key;
-        let run_id_prefix = format!("r-{}-{}-{:x}", key.database.0, key.trigger_id, now_ns());
+    /// The sessions are those of one trigger, at least one.
+    pub(crate) fn new(sessions: Vec<Arc<Session>>) -> Arc<Self> {
+        let first = &sessions[0];
+        let key = first.key;
+        let in_flight = InFlight {
+            requests: AtomicUsize::new(0),
+            body_bytes: AtomicUsize::new(0),
+            by_session: sessions.iter().map(|_| AtomicUsize::new(0)).collect(),
+        };
         Arc::new(Self {
-            session,
-            in_flight: Arc::default(),
-            run_id_prefix,
+            methods: first.definition.settings.methods.unwrap_or_default(),
+            sessions,
+            in_flight: Arc::new(in_flight),
+            run_id_prefix: format!("r-{}-{}-{:x}", key.database.0, key.trigger_id, now_ns()),
             requests: AtomicU64::new(0),
         })
     }
@@ -179,19 +261,40 @@ impl RequestRoute {
         stop.cancelled().await;
         routes.remove(path, self);
         let drained = async {
-            while !self.session.is_idle() {
+            while !self.sessions.iter().all(|session| session.is_idle()) {
                 tokio::time::sleep(DRAIN_TICK).await;
             }
         };
         // What is not answered by then is answered when its process ends.
-        let _ = tokio::time::timeout(self.session.services.config.stop_grace, drained).await;
+        let _ = tokio::time::timeout(self.config().stop_grace, drained).await;
     }
 
-    /// Runs the plugin for one request.
+    fn config(&self) -> &EngineConfig {
+        &self.sessions[0].services.config
+    }
+
+    /// The method of a request, if the trigger answers it. `HEAD` is `GET` without the body of the answer.
+    fn accepted(&self, method: &str) -> Result<RequestMethod, RequestError> {
+        let method = RequestMethod::from_name(method).filter(|method| {
+            let is_head = *method == RequestMethod::Head;
+            self.methods.contains(method.name()) || (is_head && self.methods.contains("GET"))
+        });
+        method.ok_or_else(|| {
+            let mut allowed: Vec<&str> = self.methods.names().collect();
+            if self.methods.contains("GET") && !self.methods.contains("HEAD") {
+                allowed.push("HEAD");
+            }
+            RequestError::MethodNotAllowed {
+                allowed: allowed.join(", "),
+            }
+        })
+    }
+
+    /// Runs the plugin for one request. Dropped before it has answered, it ends the run.
     pub(crate) async fn handle(&self, request: PluginRequest) -> Result<PluginResponse, RequestError> {
         let answer = self.run(request).await;
         if matches!(answer, Err(RequestError::Busy { .. })) {
-            self.session.stats.refused_requests.add(1);
+            self.sessions[0].stats.refused_requests.add(1);
         }
         answer
     }
@@ -199,66 +302,84 @@ impl RequestRoute {
     async fn run(&self, request: PluginRequest) -> Result<PluginResponse, RequestError> {
         let place = self.take_place(request.body.len())?;
         let started = Instant::now();
-        let (reply, answer) = oneshot::channel();
+        let mut chosen = self.ready_session().await?;
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let run_id = format!("{}-{number}", self.run_id_prefix);
-        let PluginRequest {
-            query_parameters,
-            headers,
-            body,
-        } = request;
-        let work = Work::Request(RequestHead {
-            query_parameters,
-            headers,
-        });
-        let mut record = RunRecord::begin(Arc::clone(&self.session.stats), run_id.clone(), 0);
+        let stats = Arc::clone(&self.sessions[chosen].stats);
+        let mut record = RunRecord::begin(stats, run_id.clone(), 0);
         record.hand_over();
+        let (reply, answer) = oneshot::channel();
         let completion = RequestCompletion {
             reply: Some(reply),
+            stream: None,
             started,
             record: Box::new(record),
             lines_written: 0,
-            _place: place,
+            is_abandoned: false,
+            place,
         };
-        let mut submission = Submission {
-            run_id,
-            work,
-            blob: body,
-            depth: 1,
-            completion: Completion::Request(completion),
-        };
-        self.wait_for_worker().await?;
-        self.session.log.push(
+        self.sessions[chosen].log.push(
             LogLevel::Info,
             LogText::Static("starting execution of request plugin."),
         );
+        let (work, blob) = work_of(request);
+        // Kept for another try only where there is another process to try.
+        let spare = (self.sessions.len() > 1).then(|| (run_id.clone(), work.clone(), blob.clone()));
+        let mut submission = Submission {
+            run_id,
+            work,
+            blob,
+            depth: 1,
+            completion: Completion::Request(completion),
+        };
+        let mut gone = 0;
         loop {
-            match self.session.submit(submission) {
-                Ok(()) => return answer.await.unwrap_or(Err(RequestError::Down)),
-                Err(Refusal::Replacing(refused)) => {
-                    submission = *refused;
-                    self.wait_for_worker().await?;
+            submission.completion.move_to(chosen);
+            let session = &self.sessions[chosen];
+            match session.submit(submission) {
+                Ok(run) => {
+                    let mut waiting = Waiting {
+                        session,
+                        run,
+                        is_answered: false,
+                    };
+                    let answer = answer.await.unwrap_or(Err(RequestError::Down));
+                    waiting.is_answered = true;
+                    return answer;
                 }
-                Err(Refusal::Gone) => {
-                    let reason = "the plugin's process has just ended".to_owned();
-                    return Err(RequestError::Busy {
-                        reason,
-                        retry_after: RETRY_AFTER,
-                    });
+                Err(Refusal::Replacing(refused)) => submission = *refused,
+                Err(Refusal::Gone(completion)) => {
+                    gone += 1;
+                    let spare = spare.clone().filter(|_| gone < self.sessions.len());
+                    let Some((run_id, work, blob)) = spare else {
+                        return Err(RequestError::Busy {
+                            reason: "the plugin's process has just ended".to_owned(),
+                            retry_after: RETRY_AFTER,
+                        });
+                    };
+                    submission = Submission {
+                        run_id,
+                        work,
+                        blob,
+                        depth: 1,
+                        completion,
+                    };
                 }
             }
+            chosen = self.ready_session().await?;
         }
     }
 
     /// Takes a place for a request with a body of that length; the bodies of all that wait are in memory, here or in the
     /// worker.
     fn take_place(&self, body_bytes: usize) -> Result<Place, RequestError> {
-        let config = &self.session.services.config;
+        let config = self.config();
         let requests_before = self.in_flight.requests.fetch_add(1, Ordering::AcqRel);
         let bytes_before = self.in_flight.body_bytes.fetch_add(body_bytes, Ordering::AcqRel);
         let place = Place {
             in_flight: Arc::clone(&self.in_flight),
             body_bytes,
+            session: None,
         };
         let too_long = bytes_before > 0 && bytes_before + body_bytes > config.request_queue_bytes_max;
         if too_long || requests_before >= config.request_queue_max {
@@ -271,35 +392,124 @@ impl RequestRoute {
         Ok(place)
     }
 
-    async fn wait_for_worker(&self) -> Result<(), RequestError> {
-        if self.session.is_ready() {
-            return Ok(());
+    /// The session that takes runs and has the fewest, if there is one.
+    fn least_busy(&self) -> Option<usize> {
+        let ready = (0..self.sessions.len()).filter(|index| self.sessions[*index].is_ready());
+        ready.min_by_key(|index| self.in_flight.by_session[*index].load(Ordering::Acquire))
+    }
+
+    /// Waits for a session that takes runs, as long as one may still come up.
+    async fn ready_session(&self) -> Result<usize, RequestError> {
+        if let Some(ready) = self.least_busy() {
+            return Ok(ready);
         }
-        let time_limit = self.session.run_timeout();
-        let settled = self.session.wait_for(|state| *state != WorkerState::Starting);
-        match tokio::time::timeout(time_limit, settled).await {
-            Err(_) => Err(RequestError::TimedOut(time_limit)),
-            Ok(WorkerState::Ready) => Ok(()),
-            Ok(WorkerState::Down { reason, until }) => {
-                let retry_after = until.saturating_duration_since(Instant::now()).max(RETRY_AFTER);
-                Err(RequestError::Busy { reason, retry_after })
+        let time_limit = self.sessions[0].run_timeout();
+        tokio::time::timeout(time_limit, self.settled())
+            .await
+            .unwrap_or(Err(RequestError::TimedOut(time_limit)))
+    }
+
+    async fn settled(&self) -> Result<usize, RequestError> {
+        loop {
+            let starting = self.sessions.iter().filter(|session| session.is_starting());
+            let settling: Vec<_> = starting
+                .map(|session| Box::pin(session.wait_for(|state| *state != WorkerState::Starting)))
+                .collect();
+            let last = if settling.is_empty() {
+                self.sessions[0].wait_for(|_| true).await
+            } else {
+                futures::future::select_all(settling).await.0
+            };
+            if let Some(ready) = self.least_busy() {
+                return Ok(ready);
             }
-            Ok(WorkerState::Starting | WorkerState::Stopped) => Err(RequestError::Down),
+            if self.sessions.iter().any(|session| session.is_starting()) {
+                continue;
+            }
+            return Err(match last {
+                WorkerState::Down { reason, until } => {
+                    let retry_after = until.saturating_duration_since(Instant::now()).max(RETRY_AFTER);
+                    RequestError::Busy { reason, retry_after }
+                }
+                // It was ready for a moment.
+                WorkerState::Starting | WorkerState::Ready => continue,
+                WorkerState::Stopped => RequestError::Down,
+            });
         }
     }
 }
 
+/// A request as the worker is sent it.
+fn work_of(request: PluginRequest) -> (Work, Bytes) {
+    let PluginRequest {
+        method,
+        query_string,
+        query_parameters,
+        headers,
+        body,
+    } = request;
+    let head = RequestHead {
+        method,
+        query_string,
+        query_parameters,
+        headers,
+    };
+    (Work::Request(head), body)
+}
+
+/// A path and the trigger that answers it: what is known before a request's body has been read.
+pub struct RequestTrigger {
+    route: Arc<RequestRoute>,
+    method: RequestMethod,
+}
+
+impl RequestTrigger {
+    pub(crate) fn find(routes: &RequestRoutes, path: &str, method: &str) -> Result<Self, RequestError> {
+        let route = routes.find(path).ok_or(RequestError::NotFound)?;
+        let method = route.accepted(method)?;
+        Ok(Self { route, method })
+    }
+
+    /// The method of the request.
+    pub fn method(&self) -> RequestMethod {
+        self.method
+    }
+
+    /// How many of the trigger's processes take requests.
+    #[cfg(test)]
+    pub(crate) fn ready_processes(&self) -> usize {
+        let sessions = self.route.sessions.iter();
+        sessions.filter(|session| session.is_ready()).count()
+    }
+
+    /// Runs the plugin. Dropped before it has answered, it ends the run; what the run has written at once stays.
+    pub async fn handle(&self, request: PluginRequest) -> Result<PluginResponse, RequestError> {
+        self.route.handle(request).await
+    }
+}
+
+type Reply = oneshot::Sender<Result<PluginResponse, RequestError>>;
+
 /// A client that waits for the end of a run.
 pub(crate) struct RequestCompletion {
-    /// `None` once the client has its answer.
-    reply: Option<oneshot::Sender<Result<PluginResponse, RequestError>>>,
+    /// `None` once the client has its answer, or the beginning of it.
+    reply: Option<Reply>,
+    /// The answer, if it is streamed.
+    stream: Option<ResponseSender>,
     started: Instant,
     record: Box<RunRecord>,
     lines_written: usize,
-    _place: Place,
+    /// The client has left.
+    is_abandoned: bool,
+    place: Place,
 }
 
 impl RequestCompletion {
+    /// Counts the request as one of a session.
+    pub(crate) fn move_to(&mut self, session: usize) {
+        self.place.move_to(session);
+    }
+
     /// The client has waited long enough; the run goes on until it is stopped.
     pub(crate) fn time_out(&mut self, time_limit: Duration) {
         if let Some(reply) = self.reply.take() {
@@ -308,18 +518,41 @@ impl RequestCompletion {
         }
     }
 
+    /// The client has left. Answers whether that is news.
+    pub(crate) fn abandon(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_abandoned, true)
+    }
+
+    /// The answer is to be streamed. Gives back whom to send its beginning to, unless nobody waits for it.
+    pub(crate) fn begin_stream(&mut self, sender: ResponseSender) -> Option<Reply> {
+        let reply = self.reply.take()?;
+        self.stream = Some(sender);
+        Some(reply)
+    }
+
+    /// More of the streamed answer has come.
+    pub(crate) fn push(&mut self, part: &[u8], bytes_max: Option<u64>) -> Result<(), Excess> {
+        match &mut self.stream {
+            Some(stream) => stream.push(part, bytes_max),
+            None => Ok(()),
+        }
+    }
+
     /// Answers the client. Called from the worker's reader task: what takes time is moved to a task of its own. A run's
-    /// writes are committed also when its client has left.
+    /// writes are committed also when its client has left; a streamed answer ends when they are.
     pub(crate) fn complete(mut self, session: &Arc<Session>, end: RunEnd) {
         let (writes, state, response, blob) = match end {
             RunEnd::Returned {
                 writes,
                 state,
-                response: Some(response),
+                response,
                 blob,
             } => (writes, state, response, blob),
-            RunEnd::Returned { response: None, .. } => {
-                return self.fail(session, "the worker sent no response".to_owned(), None);
+            RunEnd::Failed(failure) if self.is_abandoned && failure.message.ends_with(CLIENT_LEFT) => {
+                self.record.abandon();
+                let text =
+                    LogText::Static("the client left before the answer was complete; the run was ended.");
+                return session.log.push(LogLevel::Info, text);
             }
             RunEnd::Failed(failure) => {
                 let (text, traceback) = failure_text(failure);
@@ -330,6 +563,9 @@ impl RequestCompletion {
                 return self.fail(session, reason, None);
             }
         };
+        if response.is_none() && self.stream.is_none() && self.reply.is_some() {
+            return self.fail(session, "the worker sent no response".to_owned(), None);
+        }
         let database = &session.definition.database_name;
         let Some(effects) = RunEffects::split(writes, state, blob, database) else {
             return self.fail(
@@ -361,17 +597,18 @@ impl RequestCompletion {
         });
     }
 
-    fn succeed(mut self, session: &Session, response: ResponseHead, body: Bytes) {
+    fn succeed(mut self, session: &Session, response: Option<ResponseHead>, body: Bytes) {
         self.record.succeed(self.lines_written);
         session
             .log
             .push(LogLevel::Info, LogText::Finished(self.started.elapsed()));
-        if let Some(reply) = self.reply {
-            let ResponseHead { status, headers } = response;
+        if let Some(stream) = self.stream {
+            stream.end(Ok(()));
+        } else if let Some((reply, ResponseHead { status, headers })) = self.reply.zip(response) {
             let _ = reply.send(Ok(PluginResponse {
                 status,
                 headers,
-                body,
+                body: PluginBody::Whole(body),
             }));
         }
     }
@@ -384,7 +621,9 @@ impl RequestCompletion {
         if let Some(traceback) = traceback {
             session.log.error(traceback);
         }
-        if let Some(reply) = self.reply {
+        if let Some(stream) = self.stream {
+            stream.end(Err(BrokenAnswer));
+        } else if let Some(reply) = self.reply {
             let _ = reply.send(Err(RequestError::Failed(text)));
         }
     }

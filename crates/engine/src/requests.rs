@@ -237,6 +237,9 @@ pub struct TestRequest {
     pub filename: String,
     /// The database to act as; must exist.
     pub database: String,
+    /// The method of the request; by default `POST` with a body, else `GET`.
+    #[serde(default)]
+    pub method: Option<String>,
     /// The `query_parameters` of the plugin.
     #[serde(default)]
     pub query_parameters: BTreeMap<String, String>,

@@ -41,16 +41,19 @@ pub enum RunStatus {
     Killed,
     /// The trigger was stopped; a run on written data is repeated when it is started.
     Stopped,
+    /// The client of a request left before it had its answer, and the run was ended.
+    Abandoned,
 }
 
 impl RunStatus {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Ok,
         Self::Failed,
         Self::TimedOut,
         Self::Killed,
         Self::Stopped,
+        Self::Abandoned,
     ];
 
     /// The name in tables and metrics.
@@ -61,6 +64,7 @@ impl RunStatus {
             Self::TimedOut => "timed_out",
             Self::Killed => "killed",
             Self::Stopped => "stopped",
+            Self::Abandoned => "abandoned",
         }
     }
 }
@@ -186,6 +190,11 @@ impl RunRecord {
         self.status = RunStatus::Ok;
         self.lines_written = lines_written as u64;
         self.error = None;
+    }
+
+    /// Its client has left, and it was ended for that.
+    pub(crate) fn abandon(&mut self) {
+        self.status = RunStatus::Abandoned;
     }
 
     /// Whether the attempt is known to have failed.

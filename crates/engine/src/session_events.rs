@@ -127,6 +127,8 @@ impl WorkerEvents for SessionEvents {
                     let _ = worker.send(ToWorker::StateDone { call, reply }, value);
                 });
             }
+            FromWorker::ResponseBegun { run, response } => self.session.begin_response(run, response, &blob),
+            FromWorker::ResponsePart { run } => self.session.continue_response(run, &blob),
             FromWorker::Loaded => {
                 *self.last_load_failure.lock() = None;
                 self.loaded.notify_one();

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use parking_lot::Mutex as BlockingMutex;
 use tidemill_lineproto::{ParseOptions, Precision, parse};
-use tidemill_triggers::CronSchedule;
-use tidemill_worker_proto::{EntryPoint, Load, RequestHead, Work};
+use tidemill_triggers::{CronSchedule, UnknownMethod};
+use tidemill_worker_proto::{EntryPoint, Load, RequestHead, RequestMethod, ResponseHead, Work};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::captured_writes;
@@ -21,6 +21,7 @@ use crate::pending_runs::RunEnd;
 use crate::plugin_files::ResolvedPlugin;
 use crate::plugin_logs::{LogText, now_ns};
 use crate::plugin_state::TestState;
+use crate::request_runner::REQUEST_PATH_PREFIX;
 use crate::requests::{TestReport, TestRequest, TestResponse, TestSchedule, TestWal, TriggerTime};
 use crate::row_batches::encode_parsed;
 use crate::services::Services;
@@ -157,7 +158,18 @@ impl TestRuns {
                 ..TestReport::default()
             });
         }
+        let method = match &test.method {
+            Some(name) => RequestMethod::from_name(&name.to_uppercase())
+                .ok_or_else(|| EngineError::Invalid(UnknownMethod(name.clone()).to_string()))?,
+            None if test.body.is_empty() => RequestMethod::Get,
+            None => RequestMethod::Post,
+        };
+        let query_string = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(&test.query_parameters)
+            .finish();
         let head = RequestHead {
+            method,
+            query_string,
             query_parameters: test.query_parameters.into_iter().collect(),
             headers: test
                 .headers
@@ -236,6 +248,7 @@ impl TestRuns {
             concurrency: 1,
             cache_ttl_default_ms: Some(CACHE_TTL_DEFAULT.as_millis() as u64),
             output_bytes_max: self.services.config.output_bytes_max,
+            request_path: Some(format!("{REQUEST_PATH_PREFIX}test")),
         };
         let time_limit = self.services.config.request_timeout;
         let run = TestRun {
@@ -289,6 +302,10 @@ impl TestRuns {
             log_lines: captured.log_lines,
             ..TestReport::default()
         };
+        // Also of a plugin that failed, or did not end: the part is what its author wants to see.
+        if let Some((head, body)) = captured.streamed {
+            report.response = Some(test_response(head, &body));
+        }
         let mut writes = captured.immediate_writes;
         match end {
             RunEnd::Returned {
@@ -300,11 +317,9 @@ impl TestRuns {
                 Some(effects) => {
                     writes.extend(effects.lines);
                     bench.state.apply(effects.state);
-                    report.response = response.map(|head| TestResponse {
-                        status: head.status,
-                        headers: head.headers,
-                        body: String::from_utf8_lossy(&effects.body).into_owned(),
-                    });
+                    if let Some(head) = response {
+                        report.response = Some(test_response(head, &effects.body));
+                    }
                 }
                 None => report
                     .errors
@@ -364,6 +379,14 @@ impl TestRuns {
                 worker.stop(grace).await;
             }
         });
+    }
+}
+
+fn test_response(head: ResponseHead, body: &[u8]) -> TestResponse {
+    TestResponse {
+        status: head.status,
+        headers: head.headers,
+        body: String::from_utf8_lossy(body).into_owned(),
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tidemill_ingest::DatabaseLines;
 use tidemill_worker::{ExitReason, OutputStream, WorkerEvents};
-use tidemill_worker_proto::{Failure, FromWorker, Load, LogLevel, RunId, ToWorker, Work};
+use tidemill_worker_proto::{Failure, FromWorker, Load, LogLevel, ResponseHead, RunId, ToWorker, Work};
 use tokio::sync::oneshot;
 
 use crate::global_cache::GlobalCache;
@@ -21,16 +21,30 @@ use crate::services::Services;
 
 /// Lines of log that an answer holds; the rest is counted.
 const LOG_LINES_MAX: usize = 10_000;
+/// Bytes of a streamed answer that are kept; then its run is ended.
+const STREAMED_BYTES_MAX: usize = 1 << 20;
 
 /// What a dry run left behind.
 #[derive(Debug, Default)]
 pub(crate) struct Captured {
     pub(crate) log_lines: Vec<String>,
     pub(crate) immediate_writes: Vec<DatabaseLines>,
+    /// An answer that the plugin has streamed, as far as it came and is kept.
+    pub(crate) streamed: Option<(ResponseHead, Vec<u8>)>,
     dropped_log_lines: usize,
 }
 
 impl Captured {
+    /// Adds a part of a streamed answer; false if there is more than is kept.
+    fn stream(&mut self, part: &[u8]) -> bool {
+        let Some((_, body)) = &mut self.streamed else {
+            return true;
+        };
+        let room = STREAMED_BYTES_MAX - body.len();
+        body.extend_from_slice(&part[..part.len().min(room)]);
+        part.len() <= room
+    }
+
     fn log(&mut self, level: LogLevel, text: &str) {
         if self.log_lines.len() < LOG_LINES_MAX {
             self.log_lines.push(format!("{}: {text}", level_name(level)));
@@ -62,6 +76,20 @@ struct TestEvents {
 impl TestEvents {
     fn worker(&self) -> Option<Arc<dyn WorkerHandle>> {
         self.worker.get()?.upgrade()
+    }
+
+    /// Keeps a part of a streamed answer, and lets the plugin go on, or not.
+    fn stream(&self, run: RunId, part: &[u8]) {
+        let is_kept = self.current.lock().captured.stream(part);
+        let message = if is_kept {
+            let bytes = part.len() as u64;
+            ToWorker::ResponseTaken { run, bytes }
+        } else {
+            let reason =
+                format!("the answer has more than the {STREAMED_BYTES_MAX} bytes that a dry run shows");
+            ToWorker::Cancel { run, reason }
+        };
+        self.reply(message, Bytes::new());
     }
 
     fn reply(&self, message: ToWorker, blob: Bytes) {
@@ -136,6 +164,11 @@ impl WorkerEvents for TestEvents {
                 };
                 let _ = finished.send(RunEnd::new(outcome, blob));
             }
+            FromWorker::ResponseBegun { run, response } => {
+                self.current.lock().captured.streamed = Some((response, Vec::new()));
+                self.stream(run, &blob);
+            }
+            FromWorker::ResponsePart { run } => self.stream(run, &blob),
             FromWorker::Hello { .. } => {}
         }
     }

@@ -210,7 +210,9 @@ impl TriggerReport {
     /// Runs that did not succeed; one that was stopped has not failed.
     pub fn failed_runs(&self) -> u64 {
         let runs = RunStatus::ALL.into_iter().zip(self.runs);
-        let failed = runs.filter(|(status, _)| !matches!(status, RunStatus::Ok | RunStatus::Stopped));
+        let failed = runs.filter(|(status, _)| {
+            !matches!(status, RunStatus::Ok | RunStatus::Stopped | RunStatus::Abandoned)
+        });
         failed.map(|(_, count)| count).sum()
     }
 }

@@ -1,5 +1,6 @@
 //! A trigger that runs: its task, from start to end.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use tidemill_triggers::{PluginType, TriggerDefinition, TriggerSpec};
@@ -36,6 +37,8 @@ pub(crate) struct DisableRequest {
 pub(crate) struct RunningTrigger {
     pub(crate) definition: Arc<TriggerDefinition>,
     pub(crate) session: Arc<Session>,
+    /// Of a request trigger with several processes: those beside the first.
+    pub(crate) more_sessions: Vec<Arc<Session>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -50,13 +53,20 @@ impl RunningTrigger {
         schedule_start: ScheduleStart,
         disable: mpsc::UnboundedSender<DisableRequest>,
     ) -> Self {
-        let session = Session::new(services, key, Arc::clone(&definition));
+        let session = Session::new(Arc::clone(&services), key, Arc::clone(&definition));
         session.stats.follow(&session);
+        let is_request = matches!(definition.spec, TriggerSpec::Request { .. });
+        let workers = definition.settings.workers.filter(|_| is_request);
+        let more_sessions: Vec<_> = (1..workers.map_or(1, NonZeroU16::get))
+            .map(|_| Session::new(Arc::clone(&services), key, Arc::clone(&definition)))
+            .collect();
         let stop = CancellationToken::new();
         // The path answers as soon as the trigger counts as started.
         let route = match &definition.spec {
             TriggerSpec::Request { path } => {
-                let route = RequestRoute::new(Arc::clone(&session));
+                let mut sessions = vec![Arc::clone(&session)];
+                sessions.extend(more_sessions.iter().cloned());
+                let route = RequestRoute::new(sessions);
                 routes.insert(path, Arc::clone(&route));
                 Some(route)
             }
@@ -64,6 +74,7 @@ impl RunningTrigger {
         };
         let parts = Parts {
             session: Arc::clone(&session),
+            more_sessions: more_sessions.clone(),
             route,
             routes,
             schedule_start,
@@ -72,8 +83,17 @@ impl RunningTrigger {
         Self {
             definition,
             session,
+            more_sessions,
             stop,
             task,
+        }
+    }
+
+    /// Makes the next attempt to start workers at once, where there are none now.
+    pub(crate) fn retry_if_down(&self) {
+        self.session.retry_if_down();
+        for session in &self.more_sessions {
+            session.retry_if_down();
         }
     }
 
@@ -105,6 +125,8 @@ impl RunningTrigger {
 /// What the task of a trigger works with.
 struct Parts {
     session: Arc<Session>,
+    /// Those beside it, of a request trigger with several processes.
+    more_sessions: Vec<Arc<Session>>,
     /// Of a request trigger.
     route: Option<Arc<RequestRoute>>,
     routes: Arc<RequestRoutes>,
@@ -114,6 +136,7 @@ struct Parts {
 async fn run(parts: Parts, stop: CancellationToken, disable: mpsc::UnboundedSender<DisableRequest>) {
     let Parts {
         session,
+        more_sessions,
         route,
         routes,
         schedule_start,
@@ -121,17 +144,19 @@ async fn run(parts: Parts, stop: CancellationToken, disable: mpsc::UnboundedSend
     let end_worker = CancellationToken::new();
     // Cancelled also when there is no worker any more, and never will be.
     let runner_stop = stop.child_token();
-    let supervisor = tokio::spawn({
-        let (session, end_worker) = (Arc::clone(&session), end_worker.clone());
-        let runner_stop = runner_stop.clone();
-        async move {
-            let given_up = session.supervise(end_worker).await;
-            if given_up.is_some() {
-                runner_stop.cancel();
-            }
-            given_up
-        }
-    });
+    let supervisors: Vec<_> = std::iter::once(Arc::clone(&session))
+        .chain(more_sessions)
+        .map(|session| {
+            let (end_worker, runner_stop) = (end_worker.clone(), runner_stop.clone());
+            tokio::spawn(async move {
+                let given_up = session.supervise(end_worker).await;
+                if given_up.is_some() {
+                    runner_stop.cancel();
+                }
+                given_up
+            })
+        })
+        .collect();
     let mut exit = match (&session.definition.spec, route) {
         (TriggerSpec::Request { path }, Some(route)) => {
             route.serve(&routes, path, &runner_stop).await;
@@ -143,11 +168,13 @@ async fn run(parts: Parts, stop: CancellationToken, disable: mpsc::UnboundedSend
         },
     };
     end_worker.cancel();
-    match supervisor.await {
-        Ok(Some(reason)) if !stop.is_cancelled() => exit = RunnerExit::Disable(reason),
-        Ok(_) => {}
-        Err(error) => {
-            tracing::error!(trigger = session.definition.trigger_name, %error, "the supervisor of a trigger has failed");
+    for supervisor in supervisors {
+        match supervisor.await {
+            Ok(Some(reason)) if !stop.is_cancelled() => exit = RunnerExit::Disable(reason),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(trigger = session.definition.trigger_name, %error, "the supervisor of a trigger has failed");
+            }
         }
     }
     if let RunnerExit::Disable(reason) = exit {

@@ -11,9 +11,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidemill_ingest::{TriggerKey, TriggerProgress};
-use tidemill_triggers::{Backoff, ByteSize, CatchUp, PluginType, RetryPolicy, TriggerDefinition};
+use tidemill_triggers::{
+    Backoff, ByteSize, CatchUp, PluginType, RetryPolicy, TriggerDefinition, TriggerSpec,
+};
 use tidemill_worker_proto::{
-    EntryPoint, Failure, FailureKind, Load, LogLevel, OUTPUT_BYTES_MAX, Outcome, RunId, ToWorker, Work,
+    EntryPoint, Failure, FailureKind, Load, LogLevel, OUTPUT_BYTES_MAX, Outcome, ResponseHead, RunId,
+    ToWorker, Work,
 };
 use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -25,6 +28,10 @@ use crate::pending_runs::{Completion, PendingRuns, RunEnd};
 use crate::plugin_files::{PluginFileError, ResolvedPlugin};
 use crate::plugin_logs::{LogText, TriggerLog};
 use crate::python_launcher::PYTHON_LOOK_INTERVAL;
+use crate::request_runner::{
+    CLIENT_LEFT, PluginBody, PluginResponse, REQUEST_PATH_PREFIX, RequestCompletion,
+};
+use crate::response_stream::response_stream;
 use crate::server_log::ServerLog;
 use crate::services::Services;
 use crate::session_events::SessionEvents;
@@ -75,8 +82,8 @@ pub(crate) struct Submission {
 pub(crate) enum Refusal {
     /// The process is being replaced. To be offered again when a worker is ready.
     Replacing(Box<Submission>),
-    /// There is none.
-    Gone,
+    /// There is none, or none any more. What is left is who waits for the run.
+    Gone(Completion),
 }
 
 struct Slot {
@@ -209,6 +216,11 @@ impl Session {
         *self.state.borrow() == WorkerState::Ready
     }
 
+    /// Whether a worker is on its way.
+    pub(crate) fn is_starting(&self) -> bool {
+        *self.state.borrow() == WorkerState::Starting
+    }
+
     /// Waits until the state is one that `wanted` accepts.
     pub(crate) async fn wait_for(&self, wanted: impl FnMut(&WorkerState) -> bool) -> WorkerState {
         let mut states = self.state.subscribe();
@@ -243,14 +255,14 @@ impl Session {
         TriggerProgress::through(self.key, committed)
     }
 
-    /// Hands a run to the worker.
-    pub(crate) fn submit(&self, submission: Submission) -> Result<(), Refusal> {
+    /// Hands a run to the worker, and names it.
+    pub(crate) fn submit(&self, submission: Submission) -> Result<RunId, Refusal> {
         let mut slot = self.slot.lock();
         if slot.is_replaced {
             return Err(Refusal::Replacing(Box::new(submission)));
         }
         let Some(worker) = slot.worker.clone() else {
-            return Err(Refusal::Gone);
+            return Err(Refusal::Gone(submission.completion));
         };
         let Submission {
             run_id,
@@ -262,14 +274,75 @@ impl Session {
         let run = slot.pending.insert(completion, depth, Instant::now());
         // Sent under the lock: synchronous runs reach the worker in the order of their numbers.
         if worker.send(ToWorker::Run { run, run_id, work }, blob).is_err() {
-            slot.pending.remove(run);
-            return Err(Refusal::Gone);
+            let completion = slot.pending.remove(run).expect("the run was entered above");
+            return Err(Refusal::Gone(completion));
         }
         drop(slot);
         if !self.watches_deadlines.swap(true, Ordering::AcqRel) {
             self.run_submitted.notify_one();
         }
-        Ok(())
+        Ok(run)
+    }
+
+    /// The client of a request has left before its answer was complete: the run is told to end. Not a deadline: a plugin that
+    /// takes no notice keeps its process until there is one.
+    pub(crate) fn abandon(&self, run: RunId) {
+        let mut slot = self.slot.lock();
+        let newly = slot.pending.request(run).is_some_and(RequestCompletion::abandon);
+        if newly && let Some(worker) = &slot.worker {
+            let reason = CLIENT_LEFT.to_owned();
+            let _ = worker.send(ToWorker::Cancel { run, reason }, Bytes::new());
+        }
+    }
+
+    /// The worker begins to stream an answer.
+    pub(crate) fn begin_response(self: &Arc<Self>, run: RunId, head: ResponseHead, part: &[u8]) {
+        let (sender, stream) = response_stream(Arc::clone(self), run);
+        let begun = {
+            let mut slot = self.slot.lock();
+            slot.pending
+                .request(run)
+                .and_then(|request| request.begin_stream(sender))
+        };
+        // Not under the lock: a client that has left drops the stream, which abandons the run.
+        if let Some(reply) = begun {
+            let _ = reply.send(Ok(PluginResponse {
+                status: head.status,
+                headers: head.headers,
+                body: PluginBody::Stream(stream),
+            }));
+            self.continue_response(run, part);
+        }
+    }
+
+    /// The worker goes on streaming an answer.
+    pub(crate) fn continue_response(self: &Arc<Self>, run: RunId, part: &[u8]) {
+        let bytes_max = self.definition.settings.output_limit.map(|limit| limit.0);
+        let (completion, reason) = {
+            let mut slot = self.slot.lock();
+            let Some(request) = slot.pending.request(run) else {
+                return;
+            };
+            let Err(excess) = request.push(part, bytes_max) else {
+                return;
+            };
+            if let Some(worker) = &slot.worker {
+                let reason = excess.to_string();
+                let _ = worker.send(ToWorker::Cancel { run, reason }, Bytes::new());
+            }
+            (slot.pending.remove(run), excess.to_string())
+        };
+        if let Some(completion) = completion {
+            self.complete(completion, RunEnd::Lost(reason));
+        }
+    }
+
+    /// The client of a streamed answer has taken so much more of it.
+    pub(crate) fn confirm_response(&self, run: RunId, bytes: usize) {
+        if let Some(worker) = self.worker() {
+            let bytes = bytes as u64;
+            let _ = worker.send(ToWorker::ResponseTaken { run, bytes }, Bytes::new());
+        }
     }
 
     /// Through how many triggers the rows have come that are written now, in a run or beside all.
@@ -698,6 +771,10 @@ impl Session {
             concurrency: u32::try_from(self.concurrency()).unwrap_or(u32::MAX),
             cache_ttl_default_ms: None,
             output_bytes_max: self.output_bytes_max(),
+            request_path: match &self.definition.spec {
+                TriggerSpec::Request { path } => Some(format!("{REQUEST_PATH_PREFIX}{path}")),
+                _ => None,
+            },
         }
     }
 }

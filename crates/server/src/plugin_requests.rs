@@ -1,4 +1,4 @@
-//! `GET` and `POST /api/v3/engine/<path>`: requests that a plugin answers (`spec/engine.md` 1.5, 2.5 to 2.8).
+//! `/api/v3/engine/<path>`: requests that a plugin answers (`spec/engine.md` 1.5, 2.5 to 2.8).
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
-use tidemill_engine::{PluginRequest, PluginResponse, RequestError};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use tidemill_engine::{PluginBody, PluginRequest, PluginResponse, REQUEST_PATH_PREFIX, RequestError};
 
 use crate::error::ApiError;
-use crate::routes::PLUGIN_REQUEST_PREFIX;
 use crate::state::AppState;
 
 /// Headers that say how an answer is cut out of its connection. Only the server knows that; a wrong length from a plugin
@@ -21,18 +21,26 @@ const FRAMING_HEADERS: [HeaderName; 5] = [CONNECTION, CONTENT_LENGTH, TRANSFER_E
 
 pub(crate) async fn handle(
     State(state): State<Arc<AppState>>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     request_body: Body,
 ) -> Result<Response, ApiError> {
     // The path is matched as it came, without decoding.
-    let path = uri.path().strip_prefix(PLUGIN_REQUEST_PREFIX).unwrap_or_default();
+    let path = uri.path().strip_prefix(REQUEST_PATH_PREFIX).unwrap_or_default();
+    let trigger = match state.engine.request_trigger(path, method.as_str()) {
+        Ok(trigger) => trigger,
+        Err(error) => return Ok(error_response(&error)),
+    };
+    let query_string = uri.query().unwrap_or_default();
     let request = PluginRequest {
-        query_parameters: query_parameters(uri.query().unwrap_or_default()),
+        method: trigger.method(),
+        query_string: query_string.to_owned(),
+        query_parameters: query_parameters(query_string),
         headers: plugin_headers(&headers),
         body: state.bodies.read(&headers, request_body).await?,
     };
-    Ok(match state.engine.handle_request(path, request).await {
+    Ok(match trigger.handle(request).await {
         Ok(answer) => response(answer),
         Err(error) => error_response(&error),
     })
@@ -44,21 +52,28 @@ fn query_parameters(query: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Headers as plugins see them: all but the credentials. Bytes that are not UTF-8 come as replacement characters.
+/// Headers as plugins see them: all but the credentials. A value that is not UTF-8 is read as Latin-1, as RFC 9110 has it
+/// for old clients; nothing of it is lost.
 fn plugin_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let shown = headers.iter().filter(|(name, _)| *name != AUTHORIZATION);
     shown
         .map(|(name, value)| {
-            (
-                name.as_str().to_owned(),
-                String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            )
+            let value = value.as_bytes();
+            let text = match std::str::from_utf8(value) {
+                Ok(text) => text.to_owned(),
+                Err(_) => value.iter().map(|byte| char::from(*byte)).collect(),
+            };
+            (name.as_str().to_owned(), text)
         })
         .collect()
 }
 
 fn response(answer: PluginResponse) -> Response {
-    let mut response = Response::new(Body::from(answer.body));
+    let body = match answer.body {
+        PluginBody::Whole(body) => Body::from(body),
+        PluginBody::Stream(stream) => Body::from_stream(stream),
+    };
+    let mut response = Response::new(body);
     match StatusCode::from_u16(answer.status) {
         Ok(status) if !status.is_informational() => *response.status_mut() = status,
         _ => {
@@ -96,6 +111,10 @@ fn error_response(error: &RequestError) -> Response {
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(allowed) = error.allow() {
+        let allowed = HeaderValue::from_str(allowed).expect("names of methods are visible ASCII");
+        response.headers_mut().insert(ALLOW, allowed);
+    }
     if let Some(retry_after) = error.retry_after() {
         response
             .headers_mut()
@@ -117,7 +136,7 @@ mod tests {
         response(PluginResponse {
             status,
             headers: headers.collect(),
-            body: Bytes::from_static(b"body"),
+            body: PluginBody::Whole(Bytes::from_static(b"body")),
         })
     }
 
@@ -143,6 +162,18 @@ mod tests {
                 (&mine, &HeaderValue::from_static("b"))
             ]
         );
+    }
+
+    #[test]
+    fn headers_are_read_as_utf_8_or_latin_1() {
+        let mut headers = HeaderMap::new();
+        for value in ["plain", "gr\u{fc}n"] {
+            headers.append("x", HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers.append("x", HeaderValue::from_bytes(b"gr\xfcn").unwrap());
+        headers.append(AUTHORIZATION, HeaderValue::from_static("secret"));
+        let expected = ["plain", "gr\u{fc}n", "gr\u{fc}n"].map(|value| ("x".to_owned(), value.to_owned()));
+        assert_eq!(plugin_headers(&headers), expected);
     }
 
     #[test]

@@ -6,19 +6,17 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use tidemill_engine::REQUEST_PATH_PREFIX;
 
 use crate::error::ApiError;
 use crate::state::AppState;
 use crate::{configure, health, metrics, packages, plugin_requests, plugins, query, write};
-
-/// What stands before the path of a request trigger.
-pub(crate) const PLUGIN_REQUEST_PREFIX: &str = "/api/v3/engine/";
 
 const TRIGGER: &str = "/api/v3/configure/processing_engine_trigger";
 const ENVIRONMENT: &str = "/api/v3/configure/plugin_environment";
@@ -88,8 +86,9 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
             post(plugins::upload_directory).put(plugins::replace_directory),
         )
         .route(
-            &format!("{PLUGIN_REQUEST_PREFIX}{{*path}}"),
-            get(plugin_requests::handle).post(plugin_requests::handle),
+            &format!("{REQUEST_PATH_PREFIX}{{*path}}"),
+            // Which methods, the trigger says.
+            any(plugin_requests::handle),
         )
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

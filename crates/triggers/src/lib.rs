@@ -42,7 +42,7 @@ pub use scheduler::{CATCH_UP_MAX, Scheduler, Step};
 pub use setting_scope::SettingError;
 pub use settings::{
     CatchUp, ErrorBehavior, OUTPUT_LIMIT_MAX, RunTimeoutError, TriggerSettings, UnknownCatchUp,
-    UnknownErrorBehavior, parse_run_timeout,
+    UnknownErrorBehavior, WORKERS_MAX, parse_run_timeout,
 };
 pub use settings_patch::SettingsPatch;
 pub use spec::{PluginType, SpecError, TriggerSpec};

@@ -108,6 +108,9 @@ impl FromStr for CatchUp {
     }
 }
 
+/// Processes that one request trigger may have.
+pub const WORKERS_MAX: u16 = 64;
+
 /// The settings of a trigger. Every field may be absent when read; where one of the optional ones is, the server's own
 /// setting holds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
@@ -132,8 +135,11 @@ pub struct TriggerSettings {
     /// What becomes of missed instants of a schedule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catch_up: Option<CatchUp>,
-    /// Processes that answer a request trigger.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Processes that answer a request trigger, at most [`WORKERS_MAX`].
+    #[serde(
+        deserialize_with = "deserialize_workers",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub workers: Option<NonZeroU16>,
     /// HTTP methods that a request trigger answers.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,6 +184,16 @@ pub fn parse_run_timeout(text: &str) -> Result<Duration, RunTimeoutError> {
         return Err(RunTimeoutError::Zero);
     }
     Ok(duration)
+}
+
+fn deserialize_workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU16>, D::Error> {
+    let workers = Option::<NonZeroU16>::deserialize(deserializer)?;
+    if let Some(workers) = workers.filter(|workers| workers.get() > WORKERS_MAX) {
+        return Err(serde::de::Error::custom(format!(
+            "{workers} workers are too many, a trigger may have {WORKERS_MAX}"
+        )));
+    }
+    Ok(workers)
 }
 
 /// A duration as text, such as `1m 30s`.
@@ -252,6 +268,7 @@ mod tests {
             r#"{"run_timeout":"soon"}"#,
             r#"{"output_limit":"257MB"}"#,
             r#"{"workers":0}"#,
+            r#"{"workers":65}"#,
             r#"{"max_attempts":0}"#,
             r#"{"catch_up":"some"}"#,
         ] {

@@ -15,7 +15,8 @@ use tidemill_worker::{
     extension_path, worker_environment,
 };
 use tidemill_worker_proto::{
-    EntryPoint, FromWorker, Load, LogLevel, Outcome, PluginForm, RequestHead, RunId, ToWorker, Work,
+    EntryPoint, FromWorker, Load, LogLevel, Outcome, PluginForm, RequestHead, RequestMethod, RunId, ToWorker,
+    Work,
 };
 use tokio::sync::mpsc;
 
@@ -93,6 +94,7 @@ impl Loaded {
             concurrency: 1,
             cache_ttl_default_ms: None,
             output_bytes_max: 1 << 20,
+            request_path: None,
         };
         worker
             .send(ToWorker::Load(Box::new(load)), Bytes::new())
@@ -117,6 +119,8 @@ impl Loaded {
             run: RunId(run),
             run_id: String::new(),
             work: Work::Request(RequestHead {
+                method: RequestMethod::Delete,
+                query_string: "q=1".to_owned(),
                 query_parameters: vec![("name".into(), "ebb".into())],
                 headers: vec![("host".into(), "localhost".into())],
             }),

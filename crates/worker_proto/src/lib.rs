@@ -25,8 +25,8 @@ mod message;
 pub use frame::{Frame, FrameDecoder, Message, OUTPUT_BYTES_MAX, ProtocolError, encode_frame};
 pub use message::{
     CacheOperation, CacheReply, CallId, DatabaseWrites, EntryPoint, Failure, FailureKind, FromWorker, Load,
-    LogLevel, Outcome, ParamValue, PluginForm, RequestHead, ResponseHead, RunId, StateChange, StateOperation,
-    StateReply, TableWrites, ToWorker, Work, bounded_log_text,
+    LogLevel, Outcome, ParamValue, PluginForm, RequestHead, RequestMethod, ResponseHead, RunId, StateChange,
+    StateOperation, StateReply, TableWrites, ToWorker, Work, bounded_log_text,
 };
 
 /// Version of the messages; raised with every change of [`ToWorker`] or [`FromWorker`].
@@ -34,3 +34,6 @@ pub const PROTOCOL_VERSION: u32 = 5;
 
 /// Exit code of a worker whose plugin has closed the connection, which nothing can be said through any more.
 pub const EXIT_CONNECTION_CLOSED: i32 = 71;
+
+/// Bytes of one streamed answer that may be on their way to its client: when so many are, the plugin waits.
+pub const RESPONSE_WINDOW_BYTES: usize = 1 << 20;

@@ -67,6 +67,13 @@ pub enum ToWorker {
     },
     /// Finish nothing, start nothing, exit. Closing the socket means the same.
     Shutdown,
+    /// The client of a streamed answer has taken some of it: so much more may be sent.
+    ResponseTaken {
+        /// The run.
+        run: RunId,
+        /// How many bytes.
+        bytes: u64,
+    },
 }
 
 /// What to load.
@@ -93,6 +100,8 @@ pub struct Load {
     /// Bytes that one run may give back: the lines that it collects and its answer, and for itself each write that is
     /// committed at once. At most [`OUTPUT_BYTES_MAX`](crate::OUTPUT_BYTES_MAX).
     pub output_bytes_max: u64,
+    /// The URL path of a request trigger: what plugins see as `influxdb3_local.request.path`.
+    pub request_path: Option<String>,
 }
 
 /// Forms of a plugin on disk.
@@ -143,12 +152,62 @@ pub struct TableWrites {
 }
 
 /// Head of an HTTP request to a trigger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestHead {
+    /// Its method.
+    pub method: RequestMethod,
+    /// The query string as it came, without the question mark.
+    pub query_string: String,
     /// Decoded query parameters in order; the last of equal names wins.
     pub query_parameters: Vec<(String, String)>,
     /// Lower-case header names without `authorization`; the last of equal names wins.
     pub headers: Vec<(String, String)>,
+}
+
+/// HTTP methods that a request trigger may answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RequestMethod {
+    /// `GET`
+    #[default]
+    Get,
+    /// `HEAD`: like `GET`, without the body of the answer.
+    Head,
+    /// `POST`
+    Post,
+    /// `PUT`
+    Put,
+    /// `PATCH`
+    Patch,
+    /// `DELETE`
+    Delete,
+}
+
+impl RequestMethod {
+    const ALL: [Self; 6] = [
+        Self::Get,
+        Self::Head,
+        Self::Post,
+        Self::Put,
+        Self::Patch,
+        Self::Delete,
+    ];
+
+    /// The method with that name, which is in capitals.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
 }
 
 /// Worker to server.
@@ -226,6 +285,19 @@ pub enum FromWorker {
         /// How it ended.
         outcome: Outcome,
     },
+    /// The answer of a run begins to leave before the run has ended; `Finished` has no `response` then. Blob: its first part.
+    ResponseBegun {
+        /// The run.
+        run: RunId,
+        /// Status and headers.
+        response: ResponseHead,
+    },
+    /// More of a streamed answer. Blob: the part. Never are more than
+    /// [`RESPONSE_WINDOW_BYTES`](crate::RESPONSE_WINDOW_BYTES) on their way that `ResponseTaken` has not confirmed.
+    ResponsePart {
+        /// The run.
+        run: RunId,
+    },
 }
 
 /// How a run ended.
@@ -237,7 +309,7 @@ pub enum Outcome {
         writes: Vec<DatabaseWrites>,
         /// What the run has changed in the trigger's state, at most one entry a key.
         state: Vec<StateChange>,
-        /// The answer of a request trigger.
+        /// The answer of a request trigger, unless it was streamed.
         response: Option<ResponseHead>,
     },
     /// It did not; everything collected is discarded.
@@ -265,9 +337,9 @@ pub struct StateChange {
 /// Status and headers of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResponseHead {
-    /// HTTP status; the worker has checked that it is 100 to 599.
+    /// HTTP status; the worker has checked that it is 200 to 599.
     pub status: u16,
-    /// Headers in order; a name may repeat.
+    /// Headers in order; a name may repeat. The worker has checked that they can be sent.
     pub headers: Vec<(String, String)>,
 }
 

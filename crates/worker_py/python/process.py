@@ -1,5 +1,6 @@
 """What is set up once in the process, and what needs Python's own machinery: event loops, threads, interruption."""
 
+import _thread
 import faulthandler
 import os
 import signal
@@ -49,6 +50,8 @@ def wake_main_thread(ident, on_interrupt):
 
 
 _loops = None
+_waiting = {}
+_UNWIND_SECONDS_MAX = 1
 
 
 def wait_for(awaitable):
@@ -64,14 +67,45 @@ def wait_for(awaitable):
     if loop is None or loop.is_closed():
         loop = _loops.loop = asyncio.new_event_loop()
     task = asyncio.ensure_future(awaitable, loop=loop)
+    ident = _thread.get_ident()
+    _waiting[ident] = loop
     try:
         return loop.run_until_complete(task)
     finally:
+        _waiting.pop(ident, None)
         if not task.done():
             # The loop itself was interrupted, by a deadline or an exit; it may hold half a step and is not used again.
             _loops.loop = None
+            _unwind(loop, task)
 
 
-async def collect(items):
-    """The items of an asynchronous iterator."""
-    return [item async for item in items]
+def wake_loop(ident):
+    """Makes a thread that waits in its event loop execute Python code, where what was raised for it is raised."""
+    loop = _waiting.get(ident)
+    if loop is not None:
+        try:
+            loop.call_soon_threadsafe(int)
+        except RuntimeError:
+            # The loop has just been closed.
+            pass
+
+
+def _unwind(loop, task):
+    """Lets a task that was interrupted while it waited go through its `finally` blocks."""
+    import asyncio
+
+    task.cancel()
+    try:
+        loop.run_until_complete(asyncio.wait({task}, timeout=_UNWIND_SECONDS_MAX))
+    except BaseException:
+        # What ends the run is raised already.
+        pass
+
+
+_END = object()
+
+
+def next_item(items):
+    """The next item of an asynchronous iterator in a tuple, or `None` at its end."""
+    item = wait_for(anext(items, _END))
+    return None if item is _END else (item,)

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple};
-use tidemill_worker_proto::{FromWorker, LogLevel, RunId, bounded_log_text};
+use tidemill_worker_proto::{FromWorker, LogLevel, RequestHead, RunId, bounded_log_text};
 
 use crate::cache::Cache;
 use crate::calls::Answer;
@@ -19,6 +19,7 @@ use crate::ipc::{Batches, decode};
 use crate::lines::{Written, line_protocol};
 use crate::params::params;
 use crate::plugin::Plugin;
+use crate::request::Request;
 use crate::rows::{Nulls, rows};
 use crate::runs::ActiveRun;
 use crate::state::State;
@@ -33,6 +34,7 @@ pub(crate) struct PluginApi {
     plugin: Arc<Plugin>,
     run: Arc<ActiveRun>,
     args: Option<Py<PyDict>>,
+    request: Option<RequestHead>,
 }
 
 impl PluginApi {
@@ -41,12 +43,14 @@ impl PluginApi {
         plugin: Arc<Plugin>,
         run: Arc<ActiveRun>,
         args: Option<Bound<'_, PyDict>>,
+        request: Option<RequestHead>,
     ) -> Self {
         Self {
             worker,
             plugin,
             run,
             args: args.map(Bound::unbind),
+            request,
         }
     }
 
@@ -287,6 +291,13 @@ impl PluginApi {
     #[getter]
     fn run_id<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         PyString::new(py, &self.run.run_id)
+    }
+
+    /// The request that the run answers; `None` in other runs.
+    #[getter]
+    fn request(&self) -> Option<Request> {
+        let path = self.plugin.load.request_path.as_deref().unwrap_or_default();
+        self.request.as_ref().map(|head| Request::new(path, head))
     }
 
     /// The trigger's arguments, for `on_write(self, …)`, which is not passed them.

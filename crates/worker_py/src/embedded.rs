@@ -15,7 +15,8 @@ pub(crate) struct Embedded {
     wake_main_thread: Py<PyAny>,
     start_thread: Py<PyAny>,
     wait_for: Py<PyAny>,
-    collect: Py<PyAny>,
+    wake_loop: Py<PyAny>,
+    next_item: Py<PyAny>,
     set_up: Py<PyAny>,
     make_tidemill_module: Py<PyAny>,
 }
@@ -62,7 +63,8 @@ impl Embedded {
             wake_main_thread: process.getattr("wake_main_thread")?.unbind(),
             start_thread: process.getattr("start_thread")?.unbind(),
             wait_for: process.getattr("wait_for")?.unbind(),
-            collect: process.getattr("collect")?.unbind(),
+            wake_loop: process.getattr("wake_loop")?.unbind(),
+            next_item: process.getattr("next_item")?.unbind(),
             set_up: process.getattr("set_up")?.unbind(),
             make_tidemill_module: tidemill.getattr("make")?.unbind(),
         })
@@ -128,6 +130,11 @@ impl Embedded {
             .map(drop)
     }
 
+    /// Wakes a thread that waits in its event loop.
+    pub(crate) fn wake_loop(&self, py: Python<'_>, ident: u64) -> PyResult<()> {
+        self.wake_loop.bind(py).call1((ident,)).map(drop)
+    }
+
     pub(crate) fn start_thread(&self, target: Bound<'_, PyAny>, name: &str) -> PyResult<()> {
         self.start_thread
             .bind(target.py())
@@ -139,9 +146,11 @@ impl Embedded {
         self.wait_for.bind(awaitable.py()).call1((&awaitable,))
     }
 
-    /// The items of an asynchronous iterator, as a list.
-    pub(crate) fn collect<'py>(&self, items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.wait_for(self.collect.bind(items.py()).call1((items,))?)
+    /// The next item of an asynchronous iterator.
+    pub(crate) fn next_item<'py>(&self, items: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let next: Option<(Bound<'py, PyAny>,)> =
+            self.next_item.bind(items.py()).call1((items,))?.extract()?;
+        Ok(next.map(|(item,)| item))
     }
 
     pub(crate) fn set_up_process(

@@ -20,13 +20,13 @@ use crate::plugin::{Entry, Plugin};
 use crate::python_types;
 use crate::queue::{Arrival, Job, RunJob};
 use crate::request;
-use crate::response::{Body, Response, response};
+use crate::response::{Answer, Body, Response, answer};
 use crate::runs::ActiveRun;
 use crate::tables::TableSource;
 use crate::worker::Worker;
 
 /// Answers wait at most this long for more of them, and then leave with them in one write.
-const FLUSH_INTERVAL: Duration = Duration::from_micros(150);
+pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_micros(150);
 
 /// Executes jobs for ever on the calling thread.
 pub(crate) fn run_executor(py: Python<'_>, worker: &Arc<Worker>) -> ! {
@@ -78,7 +78,7 @@ fn try_load(py: Python<'_>, worker: &Arc<Worker>, load: Load) -> Result<(), Fail
     plugin.entry(py, &worker.python, Instant::now()).map(drop)
 }
 
-fn execute_run(py: Python<'_>, worker: &Arc<Worker>, job: RunJob) {
+fn execute_run(py: Python<'_>, worker: &Arc<Worker>, mut job: RunJob) {
     let active = worker.runs.begin(py, job.run, job.run_id.clone());
     let plugin = worker.plugin.lock().clone();
     let executors_max = plugin.as_ref().map_or(1, |plugin| plugin.load.concurrency);
@@ -86,7 +86,7 @@ fn execute_run(py: Python<'_>, worker: &Arc<Worker>, job: RunJob) {
         add_executor(py, worker);
     }
     let result = match &plugin {
-        Some(plugin) => call_guarded(py, worker, plugin, &active, &job),
+        Some(plugin) => call_guarded(py, worker, plugin, &active, &mut job),
         None => Err(RunError::Failed(literal(
             FailureKind::Load,
             "no plugin is loaded".to_owned(),
@@ -133,7 +133,7 @@ fn call_guarded(
     worker: &Arc<Worker>,
     plugin: &Arc<Plugin>,
     active: &Arc<ActiveRun>,
-    job: &RunJob,
+    job: &mut RunJob,
 ) -> Result<Option<Response>, RunError> {
     let call = AssertUnwindSafe(|| call_plugin(py, worker, plugin, active, job));
     std::panic::catch_unwind(call).unwrap_or_else(|_| {
@@ -147,17 +147,25 @@ fn call_plugin(
     worker: &Arc<Worker>,
     plugin: &Arc<Plugin>,
     active: &Arc<ActiveRun>,
-    job: &RunJob,
+    job: &mut RunJob,
 ) -> Result<Option<Response>, RunError> {
     let entry = plugin
         .entry(py, &worker.python, job.received)
         .map_err(RunError::Failed)?;
     let args = plugin.arguments(py).map_err(RunError::Raised)?;
+    let (request_arguments, request) = match &mut job.work {
+        Work::Request(head) => {
+            let arguments = request::arguments(py, head, &job.blob).map_err(RunError::Raised)?;
+            (Some(arguments), Some(std::mem::take(head)))
+        }
+        _ => (None, None),
+    };
     let api = PluginApi::new(
         Arc::clone(worker),
         Arc::clone(plugin),
         Arc::clone(active),
         args.clone(),
+        request,
     );
     let api = Bound::new(py, api).map_err(RunError::Raised)?;
     let returned = match (&job.work, &entry) {
@@ -170,8 +178,10 @@ fn call_plugin(
         (Work::Schedule { time_ns }, Entry::Function(function)) => {
             python_types::naive_utc(py, *time_ns).and_then(|call_time| function.call1((api, call_time, args)))
         }
-        (Work::Request(head), Entry::Function(function)) => request::arguments(py, head, &job.blob)
-            .and_then(|(parameters, headers, body)| function.call1((api, parameters, headers, body, args))),
+        (Work::Request(_), Entry::Function(function)) => {
+            let (parameters, headers, body) = request_arguments.expect("every request has them");
+            function.call1((api, parameters, headers, body, args))
+        }
         (_, Entry::OnWrite(_)) => {
             return Err(RunError::NotAnAnswer("on_write is only called with written rows"));
         }
@@ -182,7 +192,10 @@ fn call_plugin(
     if plugin.load.entry != EntryPoint::Request {
         return Ok(None);
     }
-    response(&worker.python, &returned).map(Some)
+    match answer(&returned)? {
+        Answer::Whole(response) => Ok(Some(response)),
+        Answer::Streamed(streamed) => streamed.send(py, worker, active),
+    }
 }
 
 fn call_with_batches<'py>(
@@ -263,7 +276,7 @@ fn within_limit(
     Ok(response)
 }
 
-/// Sends the end of a run: what it collected if it returned, and the body of its answer.
+/// Sends the end of a run: what it collected if it returned, and its answer, unless that has been streamed.
 fn finish(worker: &Worker, run: RunId, result: Result<Option<Response>, Failure>, collected: &Collected) {
     let (outcome, body) = match result {
         Ok(response) => {

@@ -84,6 +84,11 @@ fn dispatch_all(
                 worker.queue.push_all(jobs);
                 cancel(worker, run, reason)?;
             }
+            ToWorker::ResponseTaken { run, bytes } => {
+                if let Some(active) = worker.runs.get(run) {
+                    active.window.give_back(bytes);
+                }
+            }
             ToWorker::Shutdown => exit_now(DONE),
         }
     }

@@ -46,8 +46,10 @@ mod response;
 mod rows;
 mod runs;
 mod state;
+mod stream;
 mod tables;
 mod watch;
+mod window;
 mod worker;
 mod written_tables;
 

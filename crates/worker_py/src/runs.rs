@@ -9,12 +9,14 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use pyo3::exceptions::PyTimeoutError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 use tidemill_worker_proto::RunId;
 
 use crate::collected::{Change, Collected};
+use crate::window::Window;
 
 thread_local! {
     /// The run that this thread executes.
@@ -28,6 +30,8 @@ pub(crate) struct ActiveRun {
     thread: c_ulong,
     /// `None` once the run has ended: what is written later cannot be committed with it.
     collected: Mutex<Option<Collected>>,
+    /// Of the run's answer, where that is streamed.
+    pub(crate) window: Window,
     interrupted: AtomicBool,
     /// The exception class to raise; taken by who raises it.
     interruption: Mutex<Option<Py<PyType>>>,
@@ -96,6 +100,11 @@ pub(crate) struct ActiveRuns {
 }
 
 impl ActiveRuns {
+    /// A run that has begun and not ended.
+    pub(crate) fn get(&self, run: RunId) -> Option<Arc<ActiveRun>> {
+        self.runs.lock().get(&run).cloned()
+    }
+
     /// Begins a run on this thread.
     pub(crate) fn begin(&self, _py: Python<'_>, run: RunId, run_id: String) -> Arc<ActiveRun> {
         let active = Arc::new(ActiveRun {
@@ -103,6 +112,7 @@ impl ActiveRuns {
             run_id,
             thread: thread_ident(),
             collected: Mutex::new(Some(Collected::default())),
+            window: Window::default(),
             interrupted: AtomicBool::new(false),
             interruption: Mutex::new(None),
         });
@@ -136,6 +146,7 @@ impl ActiveRuns {
             set_asynchronous_exception(active.thread, class.as_ptr());
         }
         *active.interruption.lock() = Some(class.unbind());
+        active.window.close();
         Some(active.thread)
     }
 }
@@ -146,6 +157,12 @@ pub(crate) fn take_interruption(py: Python<'_>) -> Option<PyErr> {
     let class = active.interruption.lock().take()?;
     set_asynchronous_exception(active.thread, std::ptr::null_mut());
     Some(PyErr::from_type(class.into_bound(py), ()))
+}
+
+/// The exception with which the interrupted run of this thread ends. The interpreter may have raised it already, in a signal
+/// handler, and the plugin have caught it.
+pub(crate) fn interruption(py: Python<'_>) -> PyErr {
+    take_interruption(py).unwrap_or_else(|| PyTimeoutError::new_err("the run was ended"))
 }
 
 /// What Python calls `threading.get_ident()`.

@@ -17,7 +17,7 @@ use crate::embedded::Embedded;
 use crate::output::Output;
 use crate::plugin::Plugin;
 use crate::queue::Queue;
-use crate::runs::{ActiveRuns, current, take_interruption, thread_ident};
+use crate::runs::{ActiveRuns, current, interruption, take_interruption, thread_ident};
 
 /// See the module's documentation.
 pub(crate) struct Worker {
@@ -110,10 +110,7 @@ impl Worker {
                     // A long one would go on without anybody to have its result.
                     self.post(py, &FromWorker::AbandonQuery { call: call.id })?;
                 }
-                Err(take_interruption(py).unwrap_or_else(|| {
-                    // The interpreter was faster and has raised it already, in a signal handler.
-                    PyErr::new::<pyo3::exceptions::PyTimeoutError, _>("the run was ended")
-                }))
+                Err(interruption(py))
             }
             answer => Ok(answer),
         }
@@ -137,9 +134,9 @@ impl Worker {
         };
         self.calls.interrupt(run);
         if thread == main_thread {
-            self.python.wake_main_thread(self.on_interrupt.bind(py), thread)?;
+            return self.python.wake_main_thread(self.on_interrupt.bind(py), thread);
         }
-        Ok(())
+        self.python.wake_loop(py, thread)
     }
 }
 
@@ -218,6 +215,7 @@ fn raise_interruption(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDi
     }
 }
 
-fn too_long(error: ProtocolError) -> PyErr {
+/// What is too long for a message, as the exception of whoever wanted to send it.
+pub(crate) fn too_long(error: ProtocolError) -> PyErr {
     PyValueError::new_err(error.to_string())
 }

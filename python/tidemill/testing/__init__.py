@@ -22,6 +22,7 @@ from tidemill.testing.line_protocol import FieldValue, Line, LineProtocolError, 
 from tidemill.testing.plugin import Plugin, load_plugin, publish_builtins
 from tidemill.testing.queries import Answers, Query, Rows
 from tidemill.testing.recording import RecordedRun, Recording, RecordingError
+from tidemill.testing.request import FakeRequest
 from tidemill.testing.response import Response
 from tidemill.testing.run import Run
 from tidemill.testing.state import FakeState
@@ -33,6 +34,7 @@ __all__ = [
     "Clock",
     "FakeCache",
     "FakeLocal",
+    "FakeRequest",
     "FakeState",
     "FakeTableBatch",
     "FieldValue",
@@ -116,8 +118,9 @@ def run_request(
     cache: Mapping[str, object] | None = None,
     state: Mapping[str, object] | None = None,
     clock: Clock | None = None,
+    method: str | None = None,
     check: bool = True,
 ) -> Run:
     """Runs `process_request` once. See `Trigger`, and `Trigger.run_request`."""
     trigger = Trigger(plugin, args, database=database, queries=queries, cache=cache, state=state, clock=clock)
-    return trigger.run_request(query_parameters, headers, body, check=check)
+    return trigger.run_request(query_parameters, headers, body, method=method, check=check)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tidemill.interface import Arguments, ArrowTable, PluginApi, Row, Writable
+from tidemill.interface import Arguments, ArrowTable, PluginApi, Request, Row, Writable
 from tidemill.testing.arrow import FakeArrowTable
 from tidemill.testing.cache import FakeCache
 from tidemill.testing.failures import UnexpectedQuery
@@ -39,6 +39,7 @@ class FakeLocal(PluginApi):
         queries: Answers | None = None,
         cache: FakeCache | None = None,
         state: FakeState | None = None,
+        request: Request | None = None,
     ) -> None:
         """The API object of a trigger in `database`, which answers queries from `queries`."""
         self.logs: list[str] = []
@@ -55,6 +56,7 @@ class FakeLocal(PluginApi):
         self._cache = cache or FakeCache()
         self._state = FakeState() if state is None else state
         self._state.begin()
+        self._request = request
         self._writes = Writes()
         self._is_open = True
 
@@ -193,6 +195,11 @@ class FakeLocal(PluginApi):
     def run_id(self) -> str:
         """See `tidemill.PluginApi`."""
         return self._run_id
+
+    @property
+    def request(self) -> Request | None:
+        """See `tidemill.PluginApi`."""
+        return self._request
 
     @property
     def args(self) -> Arguments:

@@ -1,11 +1,13 @@
 """What `process_request` may return, as an HTTP answer (`spec/engine.md` 2.6 and 2.7, and 0.27).
 
-The forms are tried in the order of the specification. A generator is exhausted, its items joined.
+The forms are tried in the order of the specification. What the server streams is joined here; an iterator that fails in the
+middle fails its run, which in the server breaks the connection.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +20,9 @@ _JSON = "application/json"
 _TEXT = "text/plain"
 _BINARY = "application/octet-stream"
 
-_STATUSES = range(100, 600)
+_STATUSES = range(200, 600)
+_NAME = re.compile(r"[0-9A-Za-z!#$%&'*+\-.^_`|~]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _STATUS_MAX = 2**16 - 1
 
 
@@ -76,7 +80,7 @@ class _TypedBody:
 
 
 def _of_tuple(returned: tuple[Any, ...], loop: EventLoop) -> Response:
-    status = 200
+    status: int | None = None
     explicit: list[tuple[str, str]] = []
     if len(returned) > 1:
         if hasattr(returned[1], "__index__"):
@@ -87,7 +91,8 @@ def _of_tuple(returned: tuple[Any, ...], loop: EventLoop) -> Response:
         if not isinstance(returned[2], dict):
             raise RunFailed("expected a dictionary in header item")
         explicit += _headers(returned[2])
-    answer = _element_body(returned[0], loop).with_status(status)
+    answer = _of_object(returned[0]) or _element_body(returned[0], loop).with_status(200)
+    status = answer.status if status is None else status
     named = {name.lower() for name, _ in explicit}
     by_default = [(name, value) for name, value in answer.headers if name.lower() not in named]
     return Response(status, by_default + explicit, answer.body)
@@ -101,11 +106,13 @@ def _of_object(returned: Any) -> Response | None:
     if marker is None or marker() is not True:
         if not all(hasattr(returned, name) for name in ("status_code", "headers", "get_data")):
             return None
-        if hasattr(returned, "direct_passthrough"):
-            # Werkzeug's way to say that the body is a file that was not read; it is to be read.
-            returned.direct_passthrough = False
     status = _checked_status(returned.status_code)
-    data = returned.get_data()
+    if marker is None and getattr(returned, "is_streamed", None) is True:
+        # Werkzeug's response of a generator or a file, which does not know its length.
+        data = b"".join(returned.iter_encoded())
+        returned.close()
+    else:
+        data = returned.get_data()
     if not isinstance(data, (str, bytes)):
         raise TypeError(f"'{type(data).__name__}' object is not an instance of 'bytes'")
     body = data.encode() if isinstance(data, str) else data
@@ -140,7 +147,8 @@ def _iterated_body(value: Any, loop: EventLoop) -> _TypedBody | None:
     else:
         return None
     pieces = (item.encode() if isinstance(item, str) else item for item in items)
-    return _TypedBody(_HTML, b"".join(piece for piece in pieces if isinstance(piece, bytes)))
+    kept = [bytes(piece) for piece in pieces if isinstance(piece, (bytes, bytearray, memoryview))]
+    return _TypedBody(_HTML, b"".join(kept))
 
 
 def _checked_status(status: int) -> int:
@@ -153,8 +161,20 @@ def _checked_status(status: int) -> int:
 
 def _headers(headers: Any) -> list[tuple[str, str]]:
     """Headers of a `dict` or of Werkzeug's multi-dictionary; a list as value repeats the header."""
-    return [
+    pairs = [
         (str(name), str(one))
         for name, value in headers.items()
         for one in (value if isinstance(value, (list, tuple)) else [value])
     ]
+    for name, text in pairs:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{_quoted(name)} cannot be the name of a header")
+        if _CONTROL.search(text):
+            raise ValueError(
+                f"the value of header {name} has characters that a header cannot carry: {_quoted(text)}"
+            )
+    return pairs
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

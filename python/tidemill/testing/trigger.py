@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import ModuleType
 from typing import Any
-from urllib.parse import parse_qsl
 
 from tidemill.testing.awaiting import EventLoop
 from tidemill.testing.cache import FakeCache, GlobalCache
@@ -17,6 +16,7 @@ from tidemill.testing.fake_local import FakeLocal
 from tidemill.testing.plugin import Plugin, entry_point, load_plugin
 from tidemill.testing.queries import Answers
 from tidemill.testing.recording import RecordedRun
+from tidemill.testing.request import FakeRequest
 from tidemill.testing.response import Response, failure, response
 from tidemill.testing.run import Run
 from tidemill.testing.state import FakeState
@@ -84,7 +84,7 @@ class Trigger:
         else:
             batches = table_batches(written, self.clock.now_ns)
         return self._run(
-            "process_writes", lambda function, local, args: function(local, batches, args), check, run_id
+            "process_writes", lambda function, local, args: function(local, batches, args), check, run_id=run_id
         )
 
     def run_scheduled(self, call_time: datetime | None = None, *, check: bool = True) -> Run:
@@ -100,22 +100,33 @@ class Trigger:
         headers: Mapping[str, str] | None = None,
         body: bytes | str = b"",
         *,
+        method: str | None = None,
         check: bool = True,
     ) -> Run:
-        """Runs `process_request`; the answer is the run's `response`. The parameters may be a query string."""
-        if isinstance(query_parameters, str):
-            query_parameters = dict(parse_qsl(query_parameters, keep_blank_values=True))
-        shown = {name.lower(): value for name, value in (headers or {}).items()}
-        shown.pop("authorization", None)
+        """Runs `process_request`; the answer is the run's `response`. The parameters may be a query string.
+
+        The method is `POST` for a request with a body, else `GET`, unless another is given.
+        """
         content = body.encode() if isinstance(body, str) else body
+        request = FakeRequest.of(query_parameters, headers, bool(content), method)
+        parameters, shown = request.query_parameters, dict(request.headers)
         return self._run(
             "process_request",
-            lambda function, local, args: function(local, dict(query_parameters), shown, content, args),
+            lambda function, local, args: function(local, parameters, shown, content, args),
             check,
+            request=request,
         )
 
-    def _run(self, name: str, call: _Call, check: bool, run_id: str | None = None) -> Run:
-        local = self._new_local(run_id)
+    def _run(
+        self,
+        name: str,
+        call: _Call,
+        check: bool,
+        *,
+        request: FakeRequest | None = None,
+        run_id: str | None = None,
+    ) -> Run:
+        local = self._new_local(request, run_id)
         answer: Response | None = None
         error: BaseException | None = None
         # What the plugin's function raises is reported in other words than what comes after it.
@@ -138,7 +149,7 @@ class Trigger:
             raise error
         return Run(local, error, answer)
 
-    def _new_local(self, run_id: str | None) -> FakeLocal:
+    def _new_local(self, request: FakeRequest | None, run_id: str | None) -> FakeLocal:
         self._runs += 1
         return FakeLocal(
             database=self._database,
@@ -148,6 +159,7 @@ class Trigger:
             queries=self.queries,
             cache=self._cache,
             state=self._state,
+            request=request,
         )
 
     def _new_args(self) -> dict[str, str] | None:

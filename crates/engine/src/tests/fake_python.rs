@@ -10,12 +10,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tidemill_worker::{ExitReason, Gone, WorkerEvents};
 use tidemill_worker_proto::{
-    DatabaseWrites, Failure, FailureKind, FromWorker, Load, Outcome, ResponseHead, RunId, ToWorker, Work,
+    DatabaseWrites, Failure, FailureKind, FromWorker, Load, Outcome, RESPONSE_WINDOW_BYTES, ResponseHead,
+    RunId, ToWorker, Work,
 };
 use tokio::sync::{mpsc, watch};
 
 use crate::launcher::{LaunchError, Launcher, WorkerHandle};
 use crate::memory_limit::MemoryLimit;
+use crate::request_runner::CLIENT_LEFT;
 
 /// A call of the plugin's function.
 #[derive(Debug, Clone)]
@@ -73,6 +75,12 @@ pub(super) enum Action {
     Return(Vec<(Option<&'static str>, String)>),
     /// Answers a request.
     Respond(u16, &'static str),
+    /// Streams a text, then returns with these lines for its own database.
+    Stream(&'static str, &'static str),
+    /// Streams a text, and ends when it is cancelled.
+    StreamUntilCancelled(&'static str),
+    /// Streams without end, whatever is taken.
+    Flood,
     /// Raises `ValueError: <text>`.
     Raise(&'static str),
     /// The process exits with this code.
@@ -278,12 +286,35 @@ impl FakeProcess {
                         // With several threads, the others go on.
                         Action::Hang if self.concurrency() > 1 => {}
                         Action::Hang => std::future::pending().await,
-                        Action::HangUntilCancelled => {
-                            let until_cancelled = async {
-                                while !matches!(messages.recv().await, Some((ToWorker::Cancel { .. }, _))) {}
+                        Action::HangUntilCancelled | Action::StreamUntilCancelled(_) => {
+                            if let Action::StreamUntilCancelled(text) = action {
+                                self.begin_response(run, text.as_bytes());
+                            }
+                            let reason = loop {
+                                match messages.recv().await {
+                                    Some((ToWorker::Cancel { reason, .. }, _)) => break reason,
+                                    Some(_) => {}
+                                    None => return,
+                                }
                             };
-                            until_cancelled.await;
-                            self.finish(run, Action::Raise("cancelled"));
+                            if reason == CLIENT_LEFT {
+                                self.fail(run, format!("RunTimeout: {reason}"));
+                            } else {
+                                self.finish(run, Action::Raise("cancelled"));
+                            }
+                        }
+                        Action::Flood => {
+                            self.begin_response(run, b"");
+                            for _ in 0..3 {
+                                let part = vec![b'x'; RESPONSE_WINDOW_BYTES / 2];
+                                self.events.message(FromWorker::ResponsePart { run }, part.into());
+                            }
+                        }
+                        Action::Stream(text, lines) => {
+                            self.begin_response(run, text.as_bytes());
+                            let writes = vec![(None, lines.to_owned())];
+                            let writes = if lines.is_empty() { vec![] } else { writes };
+                            self.finish(run, Action::Return(writes));
                         }
                         other => self.finish(run, other),
                     }
@@ -299,6 +330,25 @@ impl FakeProcess {
 
     fn concurrency(&self) -> u32 {
         self.load.as_ref().map_or(1, |load| load.concurrency)
+    }
+
+    fn begin_response(&self, run: RunId, part: &[u8]) {
+        let response = ResponseHead {
+            status: 200,
+            headers: vec![],
+        };
+        let begun = FromWorker::ResponseBegun { run, response };
+        self.events.message(begun, Bytes::copy_from_slice(part));
+    }
+
+    fn fail(&self, run: RunId, message: String) {
+        let outcome = Outcome::Failed(Failure {
+            kind: FailureKind::Raised,
+            message,
+            traceback: None,
+        });
+        self.events
+            .message(FromWorker::Finished { run, outcome }, Bytes::new());
     }
 
     fn finish(&self, run: RunId, action: Action) {
@@ -330,14 +380,8 @@ impl FakeProcess {
                     response: Some(head),
                 }
             }
-            Action::Raise(text) => Outcome::Failed(Failure {
-                kind: FailureKind::Raised,
-                message: format!("ValueError: {text}"),
-                traceback: None,
-            }),
-            Action::Exit(_) | Action::ReturnAndClose | Action::Hang | Action::HangUntilCancelled => {
-                unreachable!("handled by the caller")
-            }
+            Action::Raise(text) => return self.fail(run, format!("ValueError: {text}")),
+            _ => unreachable!("handled by the caller"),
         };
         self.events
             .message(FromWorker::Finished { run, outcome }, blob.into());

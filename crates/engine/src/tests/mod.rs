@@ -31,7 +31,10 @@ use self::fake_clock::FakeClock;
 use self::fake_python::{FakePython, SharedLauncher};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::Machine;
-use crate::{CreateTrigger, DeadLetters, Engine, EngineConfig, EngineTables, Observations};
+use crate::{
+    CreateTrigger, DeadLetters, Engine, EngineConfig, EngineTables, Observations, PluginRequest,
+    PluginResponse, RequestError,
+};
 
 /// A server without HTTP and without Python.
 struct Server {
@@ -88,6 +91,17 @@ fn open_medium(dir: &Path) -> FileMedium {
         return FileMedium::open(log).unwrap();
     }
     unreachable!("numbers do not end")
+}
+
+impl Engine {
+    /// Answers a `GET` request.
+    async fn handle_request(
+        &self,
+        path: &str,
+        request: PluginRequest,
+    ) -> Result<PluginResponse, RequestError> {
+        self.request_trigger(path, "GET")?.handle(request).await
+    }
 }
 
 impl Server {

@@ -160,6 +160,10 @@ Example:
 #[derive(Debug, Args)]
 #[command(after_help = REQUEST_HELP)]
 pub(crate) struct RequestArgs {
+    /// Method of the request; POST with a body, else GET if not given
+    #[arg(long, value_name = "METHOD")]
+    method: Option<String>,
+
     /// Query parameters of the request
     #[arg(long, value_name = "KEY=VALUE,…")]
     query: Vec<String>,
@@ -192,6 +196,7 @@ impl RequestArgs {
             input_arguments: self.plugin.arguments()?,
             filename: self.plugin.filename,
             database: self.plugin.database.database,
+            method: self.method,
             query_parameters: pairs(&self.query)?,
             headers: pairs(&self.header)?,
             body,

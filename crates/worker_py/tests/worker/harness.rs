@@ -15,8 +15,8 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tidemill_worker_proto::{
     EntryPoint, Failure, Frame, FrameDecoder, FromWorker, Load, LogLevel, OUTPUT_BYTES_MAX, Outcome,
-    PROTOCOL_VERSION, PluginForm, RequestHead, ResponseHead, RunId, TableWrites, ToWorker, Work,
-    encode_frame,
+    PROTOCOL_VERSION, PluginForm, RequestHead, RequestMethod, ResponseHead, RunId, TableWrites, ToWorker,
+    Work, encode_frame,
 };
 
 const BOOTSTRAP: &str = include_str!("../../bootstrap.py");
@@ -40,6 +40,14 @@ pub(crate) struct Finished {
     pub(crate) outcome: Outcome,
     pub(crate) blob: Bytes,
     pub(crate) logs: Vec<(LogLevel, String)>,
+    pub(crate) streamed: Option<Streamed>,
+}
+
+/// An answer that left before the run had ended.
+#[derive(Debug)]
+pub(crate) struct Streamed {
+    pub(crate) head: ResponseHead,
+    pub(crate) parts: Vec<Bytes>,
 }
 
 /// What the server answers to a message of the worker.
@@ -111,6 +119,7 @@ impl Session {
             concurrency: 1,
             cache_ttl_default_ms: None,
             output_bytes_max: OUTPUT_BYTES_MAX,
+            request_path: Some("/api/v3/engine/p".to_owned()),
         }
     }
 
@@ -181,12 +190,32 @@ impl Session {
         mut answer: impl FnMut(&FromWorker, &Bytes) -> Answers,
     ) -> Finished {
         let mut logs = Vec::new();
+        let mut streamed: Option<Streamed> = None;
         loop {
             let Frame { head, blob } = self.next();
             match head {
                 FromWorker::Finished { run, outcome } => {
                     assert_eq!(run, expected);
-                    return Finished { outcome, blob, logs };
+                    return Finished {
+                        outcome,
+                        blob,
+                        logs,
+                        streamed,
+                    };
+                }
+                FromWorker::ResponseBegun { run, response } => {
+                    assert!(run == expected && streamed.is_none());
+                    self.take(run, &blob);
+                    let parts = vec![blob];
+                    streamed = Some(Streamed {
+                        head: response,
+                        parts,
+                    });
+                }
+                FromWorker::ResponsePart { run } => {
+                    assert_eq!(run, expected);
+                    self.take(run, &blob);
+                    streamed.as_mut().expect("begun").parts.push(blob);
                 }
                 FromWorker::Log { level, text, .. } => logs.push((level, text)),
                 call => {
@@ -196,6 +225,12 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Says that the client has taken a part of its answer.
+    fn take(&mut self, run: RunId, part: &Bytes) {
+        let bytes = part.len() as u64;
+        self.send(&ToWorker::ResponseTaken { run, bytes }, &[]);
     }
 
     /// A schedule run at the epoch.
@@ -308,7 +343,10 @@ impl Finished {
     /// The answer of a request as text: status, headers, and the body.
     #[track_caller]
     pub(crate) fn answered(&self) -> String {
-        let head = self.returned().expect("an answer");
+        let whole = self.returned().map(|head| (head, &self.blob[..]));
+        let joined = self.streamed.as_ref().map(|streamed| streamed.parts.concat());
+        let streamed = self.streamed.as_ref().map(|streamed| &streamed.head);
+        let (head, body) = whole.or(streamed.zip(joined.as_deref())).expect("an answer");
         let headers: Vec<String> = head
             .headers
             .iter()
@@ -318,7 +356,7 @@ impl Finished {
             "{} [{}] {}",
             head.status,
             headers.join("; "),
-            String::from_utf8_lossy(&self.blob)
+            String::from_utf8_lossy(body)
         )
     }
 }
@@ -332,6 +370,8 @@ pub(crate) fn request_work(parameters: &[(&str, &str)], headers: &[(&str, &str)]
             .collect()
     };
     Work::Request(RequestHead {
+        method: RequestMethod::Patch,
+        query_string: "a=1&b".to_owned(),
         query_parameters: owned(parameters),
         headers: owned(headers),
     })

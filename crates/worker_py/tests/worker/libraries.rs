@@ -140,6 +140,59 @@ def process_scheduled_call(api, call_time, args):
 }
 
 #[test]
+fn werkzeug_responses_are_answers() {
+    let session = session_with(
+        "werkzeug",
+        EntryPoint::Request,
+        "
+import io
+from werkzeug.wrappers import Response
+from werkzeug.wsgi import FileWrapper
+
+def lines(api):
+    try:
+        yield 'a,b\\n'
+        yield '1,2\\n'
+    finally:
+        api.info('closed')
+
+def process_request(api, parameters, headers, body, args):
+    form = parameters['form']
+    if form == 'stream':
+        response = Response(lines(api), 202, mimetype='text/csv')
+        response.headers.add('Set-Cookie', 'a=1')
+        response.headers.add('Set-Cookie', 'b=2')
+        response.call_on_close(lambda: api.info('response closed'))
+        return response
+    if form == 'passthrough':
+        return Response(FileWrapper(io.BytesIO(b'x' * 20_000)), direct_passthrough=True, mimetype='text/plain')
+    if form == 'tuple':
+        return Response('made', content_type='text/plain'), 201, {'X': 'y'}
+    return Response(b'raw')
+",
+    );
+    let Some(mut session) = session else { return };
+    let mut ask = |form| session.run(request_work(&[("form", form)], &[]), &[]);
+    let streamed = ask("stream");
+    assert_eq!(
+        streamed.answered(),
+        "202 [Content-Type: text/csv; charset=utf-8; Set-Cookie: a=1; Set-Cookie: b=2] a,b\n1,2\n"
+    );
+    assert_eq!(streamed.streamed.as_ref().unwrap().parts.len(), 2);
+    assert_eq!(streamed.logged(), ["closed", "response closed"]);
+    let passed = ask("passthrough");
+    assert_eq!(passed.streamed.unwrap().parts.concat(), vec![b'x'; 20_000]);
+    assert_eq!(
+        ask("tuple").answered(),
+        "201 [Content-Type: text/plain; Content-Length: 4; X: y] made"
+    );
+    assert_eq!(
+        ask("bytes").answered(),
+        "200 [Content-Type: text/plain; charset=utf-8; Content-Length: 3] raw"
+    );
+}
+
+#[test]
 fn flask_responses_are_answers() {
     let session = session_with(
         "flask",

@@ -207,6 +207,7 @@ fn finish_all(session: &mut Session, mut count: usize) -> Vec<Finished> {
                 outcome,
                 blob: frame.blob,
                 logs: vec![],
+                streamed: None,
             });
             count -= 1;
         }
