@@ -13,7 +13,7 @@ use std::{
     fs, io,
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -38,6 +38,9 @@ pub(crate) struct Mark(u64);
 impl Mark {
     /// Puts the mark on the calling process and all that it will start. Async-signal-safe.
     pub(crate) fn put(self) {
+        if self.0 < MARK_FIRST {
+            return;
+        }
         let both = Rlimit {
             current: Some(self.0),
             maximum: Some(self.0),
@@ -74,9 +77,12 @@ impl Family {
         pid: impl FnOnce(&T) -> Option<Pid>,
     ) -> io::Result<(Self, T)> {
         static NEXT: AtomicU64 = AtomicU64::new(MARK_FIRST);
+        if !adopts_orphans() {
+            let mark = Mark(0);
+            return Ok((Self { mark }, start(mark)?));
+        }
         // Held while the process starts, so that nobody takes it for an orphan before it is known as the founder.
         let mut families = FAMILIES.lock();
-        adopt_orphans();
         let mark = Mark(NEXT.fetch_add(1, Ordering::Relaxed));
         let started = start(mark)?;
         if let Some(pid) = pid(&started) {
@@ -115,20 +121,23 @@ pub(crate) fn collect_ended() {
     }
 }
 
-fn adopt_orphans() {
-    static DONE: AtomicBool = AtomicBool::new(false);
-    if DONE.swap(true, Ordering::Relaxed) {
-        return;
-    }
-    if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
-        tracing::warn!(%error, "processes that a plugin leaves behind cannot be found");
-    }
-    if rustix::process::getrlimit(Resource::Locks).maximum.is_some() {
-        tracing::warn!(
-            "processes that a plugin leaves behind cannot be told from others, since the number of file locks is limited; \
-             start the server without that limit (ulimit -x unlimited)"
-        );
-    }
+/// Becomes the one that orphans come to, at the first call. Where there are no marks to tell them by, nobody does.
+fn adopts_orphans() -> bool {
+    static ADOPTS: OnceLock<bool> = OnceLock::new();
+    *ADOPTS.get_or_init(|| {
+        if rustix::process::getrlimit(Resource::Locks).maximum.is_some() {
+            tracing::warn!(
+                "processes that a plugin leaves behind cannot be found, since the number of file locks is limited; start the \
+                 server without that limit (ulimit -x unlimited)"
+            );
+            return false;
+        }
+        let adopted = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+        if let Err(error) = adopted {
+            tracing::warn!(%error, "processes that a plugin leaves behind cannot be found");
+        }
+        adopted.is_ok()
+    })
 }
 
 fn end_orphans() {
@@ -147,6 +156,9 @@ fn end_orphans() {
 /// Kills the orphans of families that have ended, and collects whoever of the families has ended. Gives the number of those
 /// that were found of ended families: as long as there are some, there may be descendants of theirs.
 fn pass() -> usize {
+    if !adopts_orphans() {
+        return 0;
+    }
     let families = FAMILIES.lock();
     // They are collected by whoever started them.
     let founders: HashSet<Pid> = families.values().copied().collect();
