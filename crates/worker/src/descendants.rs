@@ -36,9 +36,12 @@ static FAMILIES: Mutex<BTreeMap<Mark, Pid>> = Mutex::new(BTreeMap::new());
 pub(crate) struct Mark(u64);
 
 impl Mark {
+    /// Of families that cannot be told from others.
+    const NONE: Self = Self(0);
+
     /// Puts the mark on the calling process and all that it will start. Async-signal-safe.
     pub(crate) fn put(self) {
-        if self.0 < MARK_FIRST {
+        if self == Self::NONE {
             return;
         }
         let both = Rlimit {
@@ -78,7 +81,7 @@ impl Family {
     ) -> io::Result<(Self, T)> {
         static NEXT: AtomicU64 = AtomicU64::new(MARK_FIRST);
         if !adopts_orphans() {
-            let mark = Mark(0);
+            let mark = Mark::NONE;
             return Ok((Self { mark }, start(mark)?));
         }
         // Held while the process starts, so that nobody takes it for an orphan before it is known as the founder.
@@ -104,7 +107,8 @@ impl Drop for Family {
     /// The founder may still be there, killed; then it ends like its descendants.
     fn drop(&mut self) {
         FAMILIES.lock().remove(&self.mark);
-        std::thread::spawn(end_orphans);
+        // Without a thread to be had, the next family that ends takes these along.
+        let _ = std::thread::Builder::new().spawn(end_orphans);
     }
 }
 
