@@ -15,7 +15,7 @@ use tidemill_triggers::{PluginType, TriggerDefinition};
 use crate::observations::Observations;
 use crate::plugin_logs::now_ns;
 use crate::run_history::RunStatus;
-use crate::trigger_stats::{LastError, TriggerStats};
+use crate::trigger_stats::{LastError, Seen, TriggerStats};
 use crate::worker_session::WorkerState;
 use crate::writes_runner::table_filter;
 
@@ -97,8 +97,8 @@ pub struct TriggerReport {
     pub reason: Option<String>,
     /// Since when, in nanoseconds since the epoch.
     pub since_ns: Option<i64>,
-    /// Its process, if there is one.
-    pub process: Option<ProcessReport>,
+    /// Its processes: one, unless it is a request trigger with several.
+    pub processes: Vec<ProcessReport>,
     /// Runs that have begun and not ended.
     pub runs_in_flight: usize,
     /// Runs that have ended, in the order of [`RunStatus::ALL`].
@@ -164,10 +164,15 @@ impl TriggerReport {
         let stats = observations
             .triggers
             .of_trigger(key, &definition.trigger_name, &observations.runs);
-        let (state, reason) = state_of(definition, &stats);
-        let session = stats.session().filter(|_| !definition.disabled);
-        let worker = session.as_ref().and_then(|session| session.worker());
-        let process = worker.map(|worker| ProcessReport {
+        let seen = stats.seen();
+        let (state, reason) = state_of(definition, &seen);
+        let sessions = if definition.disabled {
+            Vec::new()
+        } else {
+            stats.sessions()
+        };
+        let workers = sessions.iter().filter_map(|session| session.worker());
+        let processes = workers.map(|worker| ProcessReport {
             id: worker.process_id(),
             resident_bytes: worker.resident_bytes(),
             sandbox: worker.sandbox(),
@@ -184,9 +189,9 @@ impl TriggerReport {
             },
             state,
             reason,
-            since_ns: stats.seen().map(|seen| seen.since_ns),
-            process,
-            runs_in_flight: session.map_or(0, |session| session.runs_in_flight()),
+            since_ns: seen.iter().map(|seen| seen.since_ns).max(),
+            processes: processes.collect(),
+            runs_in_flight: sessions.iter().map(|session| session.runs_in_flight()).sum(),
             runs: RunStatus::ALL.map(|status| stats.runs(status)),
             durations: stats.durations.durations(),
             failed_attempts: stats.failed_attempts.get(),
@@ -197,7 +202,7 @@ impl TriggerReport {
             refused_requests: stats.refused_requests.get(),
             skipped_runs: stats.skipped_runs.get(),
             skipped_rows: stats.skipped_rows.get(),
-            restarts: stats.restarts(),
+            restarts: stats.restarts.get(),
             kills: stats.processes_killed.get(),
             last_run: stats.last_run(),
             last_error: stats
@@ -205,6 +210,12 @@ impl TriggerReport {
                 .map(|LastError { time_ns, text }| (time_ns, text)),
             lag: reads_the_log.then(|| lag_of(ingest, key, definition, &stats)),
         }
+    }
+
+    /// Resident memory of all its processes in bytes, if there are any.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let known = self.processes.iter().filter_map(|process| process.resident_bytes);
+        known.reduce(|sum, bytes| sum + bytes)
     }
 
     /// Runs that did not succeed; one that was stopped has not failed.
@@ -217,18 +228,28 @@ impl TriggerReport {
     }
 }
 
-fn state_of(definition: &TriggerDefinition, stats: &TriggerStats) -> (TriggerState, Option<String>) {
+fn state_of(definition: &TriggerDefinition, seen: &[Seen]) -> (TriggerState, Option<String>) {
     if definition.disabled {
         return (TriggerState::Disabled, definition.disabled_reason.clone());
     }
-    match stats.seen().map(|seen| seen.state) {
-        None | Some(WorkerState::Starting) => (TriggerState::Starting, None),
-        Some(WorkerState::Ready) => (TriggerState::Running, None),
-        Some(WorkerState::Stopped) => (TriggerState::Ended, None),
-        Some(WorkerState::Down { reason, .. }) => match reason.strip_prefix("python_unavailable: ") {
+    let down = seen.iter().filter_map(|seen| match &seen.state {
+        WorkerState::Down { reason, .. } => Some(reason),
+        _ => None,
+    });
+    let reason = down.clone().next();
+    let is = |state: &WorkerState| seen.iter().any(|seen| seen.state == *state);
+    if is(&WorkerState::Ready) {
+        let reason =
+            reason.map(|reason| format!("{} of {} processes are down: {reason}", down.count(), seen.len()));
+        return (TriggerState::Running, reason);
+    }
+    match reason {
+        Some(reason) => match reason.strip_prefix("python_unavailable: ") {
             Some(reason) => (TriggerState::PythonUnavailable, Some(reason.to_owned())),
-            None => (TriggerState::Down, Some(reason)),
+            None => (TriggerState::Down, Some(reason.clone())),
         },
+        None if seen.is_empty() || is(&WorkerState::Starting) => (TriggerState::Starting, None),
+        None => (TriggerState::Ended, None),
     }
 }
 
@@ -262,6 +283,7 @@ pub(crate) fn status_schema() -> SchemaRef {
         ("state", DataType::Utf8, false),
         ("reason", DataType::Utf8, true),
         ("since", time(), true),
+        ("processes", DataType::Int64, false),
         ("process_id", DataType::Int64, true),
         ("resident_bytes", DataType::Int64, true),
         ("sandbox", DataType::Utf8, true),
@@ -309,9 +331,10 @@ pub(crate) fn status_rows(reports: &[TriggerReport]) -> RecordBatch {
         texts(|report| Some(report.state.name())),
         texts(|report| report.reason.as_deref()),
         times(|report| report.since_ns),
-        numbers(|report| report.process.as_ref()?.id.map(u64::from)),
-        numbers(|report| report.process.as_ref()?.resident_bytes),
-        texts(|report| report.process.as_ref()?.sandbox.as_deref()),
+        numbers(|report| Some(report.processes.len() as u64)),
+        numbers(|report| report.processes.first()?.id.map(u64::from)),
+        numbers(TriggerReport::resident_bytes),
+        texts(|report| report.processes.first()?.sandbox.as_deref()),
         numbers(|report| Some(report.restarts)),
         numbers(|report| Some(report.runs_in_flight as u64)),
         numbers(|report| Some(report.runs.iter().sum())),

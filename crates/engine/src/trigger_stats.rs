@@ -31,7 +31,13 @@ impl Count {
     }
 }
 
-/// What the worker of a trigger was seen doing last, and since when.
+/// A trigger as it runs: one session, or several of a request trigger with several processes.
+struct Followed {
+    session: Weak<Session>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What a worker of a trigger was seen doing last, and since when.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) state: WorkerState,
@@ -66,8 +72,8 @@ pub(crate) struct TriggerStats {
     pub(crate) skipped_runs: Count,
     /// Rows of runs that were given up.
     pub(crate) skipped_rows: Count,
-    /// Processes that were started.
-    pub(crate) processes_started: Count,
+    /// Processes that were started in the place of others.
+    pub(crate) restarts: Count,
     /// Processes that were killed by the server.
     pub(crate) processes_killed: Count,
     /// The end of the last run in nanoseconds since the epoch, or the least number.
@@ -75,11 +81,11 @@ pub(crate) struct TriggerStats {
     /// Its place in [`RunStatus::ALL`].
     last_status: AtomicU64,
     last_error: Mutex<Option<LastError>>,
-    seen: Mutex<Option<Seen>>,
     /// What was read of the log, 0 if nothing is known.
     position: AtomicU64,
     time_limit_ns: AtomicU64,
-    session: Mutex<Weak<Session>>,
+    /// As it was started last.
+    followed: Mutex<Vec<Followed>>,
 }
 
 impl TriggerStats {
@@ -100,15 +106,14 @@ impl TriggerStats {
             refused_requests: Count::default(),
             skipped_runs: Count::default(),
             skipped_rows: Count::default(),
-            processes_started: Count::default(),
+            restarts: Count::default(),
             processes_killed: Count::default(),
             last_run_ns: AtomicI64::new(i64::MIN),
             last_status: AtomicU64::new(0),
             last_error: Mutex::default(),
-            seen: Mutex::default(),
             position: AtomicU64::new(0),
             time_limit_ns: AtomicU64::new(u64::MAX),
-            session: Mutex::default(),
+            followed: Mutex::default(),
         }
     }
 
@@ -117,30 +122,36 @@ impl TriggerStats {
     }
 
     /// Follows a trigger that is started, until it has stopped.
-    pub(crate) fn follow(self: &Arc<Self>, session: &Arc<Session>) {
-        *self.session.lock() = Arc::downgrade(session);
-        let time_limit_ns = u64::try_from(session.run_timeout().as_nanos()).unwrap_or(u64::MAX);
-        self.time_limit_ns.store(time_limit_ns, Ordering::Relaxed);
-        let (stats, mut states) = (Arc::clone(self), session.states());
-        tokio::spawn(async move {
-            loop {
-                let state = states.borrow_and_update().clone();
-                stats.see(state.clone());
-                if state == WorkerState::Stopped || states.changed().await.is_err() {
-                    return;
-                }
-            }
-        });
+    pub(crate) fn follow<'a>(self: &Arc<Self>, sessions: impl IntoIterator<Item = &'a Arc<Session>>) {
+        let followed = sessions.into_iter().map(|session| self.follow_session(session));
+        *self.followed.lock() = followed.collect();
     }
 
-    fn see(&self, state: WorkerState) {
-        if let WorkerState::Down { reason, .. } = &state {
-            self.error(reason.as_str().into());
-        }
-        *self.seen.lock() = Some(Seen {
-            state,
+    fn follow_session(self: &Arc<Self>, session: &Arc<Session>) -> Followed {
+        let time_limit_ns = u64::try_from(session.run_timeout().as_nanos()).unwrap_or(u64::MAX);
+        self.time_limit_ns.store(time_limit_ns, Ordering::Relaxed);
+        let mut states = session.states();
+        let seen = Arc::new(Mutex::new(Seen {
+            state: states.borrow_and_update().clone(),
             since_ns: now_ns(),
+        }));
+        let (stats, last_seen) = (Arc::clone(self), Arc::clone(&seen));
+        tokio::spawn(async move {
+            while last_seen.lock().state != WorkerState::Stopped && states.changed().await.is_ok() {
+                let state = states.borrow_and_update().clone();
+                if let WorkerState::Down { reason, .. } = &state {
+                    stats.error(reason.as_str().into());
+                }
+                *last_seen.lock() = Seen {
+                    state,
+                    since_ns: now_ns(),
+                };
+            }
         });
+        Followed {
+            session: Arc::downgrade(session),
+            seen,
+        }
     }
 
     /// How long one attempt may take.
@@ -148,13 +159,22 @@ impl TriggerStats {
         Duration::from_nanos(self.time_limit_ns.load(Ordering::Relaxed))
     }
 
-    /// The trigger as it runs, if it does.
-    pub(crate) fn session(&self) -> Option<Arc<Session>> {
-        self.session.lock().upgrade()
+    /// The sessions of the trigger as it runs; none if it does not.
+    pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
+        let followed = self.followed.lock();
+        followed
+            .iter()
+            .filter_map(|followed| followed.session.upgrade())
+            .collect()
     }
 
-    pub(crate) fn seen(&self) -> Option<Seen> {
-        self.seen.lock().clone()
+    /// What its workers were seen doing, as it was started last.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        let followed = self.followed.lock();
+        followed
+            .iter()
+            .map(|followed| followed.seen.lock().clone())
+            .collect()
     }
 
     pub(crate) fn runs(&self, status: RunStatus) -> u64 {
@@ -180,11 +200,6 @@ impl TriggerStats {
     /// The trigger has read the log so far.
     pub(crate) fn set_position(&self, through: u64) {
         self.position.fetch_max(through, Ordering::Relaxed);
-    }
-
-    /// How many processes were started in the place of others.
-    pub(crate) fn restarts(&self) -> u64 {
-        self.processes_started.get().saturating_sub(1)
     }
 
     pub(crate) fn attempt_failed(&self, status: RunStatus, text: Arc<str>) {

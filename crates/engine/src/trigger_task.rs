@@ -54,12 +54,13 @@ impl RunningTrigger {
         disable: mpsc::UnboundedSender<DisableRequest>,
     ) -> Self {
         let session = Session::new(Arc::clone(&services), key, Arc::clone(&definition));
-        session.stats.follow(&session);
         let is_request = matches!(definition.spec, TriggerSpec::Request { .. });
         let workers = definition.settings.workers.filter(|_| is_request);
         let more_sessions: Vec<_> = (1..workers.map_or(1, NonZeroU16::get))
             .map(|_| Session::new(Arc::clone(&services), key, Arc::clone(&definition)))
             .collect();
+        let sessions = std::iter::once(&session).chain(&more_sessions);
+        session.stats.follow(sessions);
         let stop = CancellationToken::new();
         // The path answers as soon as the trigger counts as started.
         let route = match &definition.spec {

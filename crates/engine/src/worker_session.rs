@@ -111,6 +111,8 @@ pub(crate) struct Session {
     watches_deadlines: AtomicBool,
     run_submitted: Notify,
     retry_now: Notify,
+    /// Whether there was a process before.
+    has_started: AtomicBool,
     /// The plugin, where it comes from a repository.
     fetched: OnceCell<ResolvedPlugin>,
 }
@@ -159,6 +161,7 @@ impl Session {
             watches_deadlines: AtomicBool::new(false),
             run_submitted: Notify::new(),
             retry_now: Notify::new(),
+            has_started: AtomicBool::new(false),
             fetched: OnceCell::new(),
         })
     }
@@ -577,7 +580,9 @@ impl Session {
             slot.worker = Some(Arc::clone(&worker));
             slot.is_replaced = false;
         }
-        self.stats.processes_started.add(1);
+        if self.has_started.swap(true, Ordering::Relaxed) {
+            self.stats.restarts.add(1);
+        }
         let grace = self.services.config.stop_grace;
         let until_killed = async {
             tokio::select! {

@@ -42,6 +42,15 @@ struct Conjunct {
 /// True if the predicate can be evaluated in a scan: it reads tags and time only, and the same row always gives the
 /// same answer.
 pub(crate) fn is_key_predicate(predicate: &Expr, layout: &TableLayout) -> bool {
+    is_row_predicate(predicate)
+        && predicate
+            .column_refs()
+            .iter()
+            .all(|column| layout.key_column(&column.name).is_some())
+}
+
+/// True if the predicate looks at nothing but one row, and the same row always gives the same answer.
+pub(crate) fn is_row_predicate(predicate: &Expr) -> bool {
     use datafusion::common::tree_node::TreeNode;
     let needs_more_than_the_row = predicate.exists(|node| {
         Ok(matches!(
@@ -55,12 +64,7 @@ pub(crate) fn is_key_predicate(predicate: &Expr, layout: &TableLayout) -> bool {
                 | Expr::Placeholder(_)
         ))
     });
-    matches!(needs_more_than_the_row, Ok(false))
-        && !predicate.is_volatile()
-        && predicate
-            .column_refs()
-            .iter()
-            .all(|column| layout.key_column(&column.name).is_some())
+    matches!(needs_more_than_the_row, Ok(false)) && !predicate.is_volatile()
 }
 
 impl KeyFilter {

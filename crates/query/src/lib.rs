@@ -32,6 +32,7 @@ mod layout;
 mod namespace;
 mod outgoing;
 mod params;
+mod row_filter;
 mod scan_plan;
 mod session;
 mod statement;

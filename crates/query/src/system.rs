@@ -17,6 +17,8 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
 use crate::intervals::Interval;
+use crate::key_filter::is_row_predicate;
+use crate::row_filter::RowFilter;
 use crate::system_scan::SystemScanExec;
 use crate::time_filter::time_bounds_of;
 
@@ -150,16 +152,20 @@ impl TableProvider for SystemTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let support = |filter: &&Expr| match self.times(filter) {
-            Some(Interval::ALL) => TableProviderFilterPushDown::Unsupported,
-            _ => TableProviderFilterPushDown::Inexact,
+        // A filter above the scan would hide from the scan in which order rows are wanted.
+        let support = |filter: &&Expr| {
+            if is_row_predicate(filter) {
+                TableProviderFilterPushDown::Exact
+            } else {
+                TableProviderFilterPushDown::Unsupported
+            }
         };
         Ok(filters.iter().map(support).collect())
     }
 
     async fn scan(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
         limit: Option<usize>,
@@ -171,12 +177,16 @@ impl TableProvider for SystemTable {
                 .and_then(|(times, bound)| times.intersect(bound));
         }
         let all_columns = || (0..self.schema.fields().len()).collect();
+        let wanted: Vec<usize> = projection.cloned().unwrap_or_else(all_columns);
+        let filter = RowFilter::compile(filters, &wanted, &self.schema, state)?;
         let scan = SystemScan {
-            columns: projection.cloned().unwrap_or_else(all_columns),
+            columns: filter.columns().to_vec(),
             times: times.map_or(RangeInclusive::new(1, 0), |times| times.first..=times.last),
             newest_first: false,
-            rows_max: limit,
+            // Filters leave fewer rows than the source gives.
+            rows_max: limit.filter(|_| filter.is_empty()),
         };
-        Ok(Arc::new(SystemScanExec::try_new(self.clone(), scan)?))
+        let exec = SystemScanExec::try_new(self.clone(), scan, Arc::new(filter), limit)?;
+        Ok(Arc::new(exec))
     }
 }

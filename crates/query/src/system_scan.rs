@@ -21,6 +21,7 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, stream};
 
+use crate::row_filter::RowFilter;
 use crate::system::{SystemScan, SystemTable};
 
 /// Reads a system table as its source gives it. A table in the order of time can be read from either end, so that a query
@@ -29,16 +30,25 @@ use crate::system::{SystemScan, SystemTable};
 pub(crate) struct SystemScanExec {
     table: SystemTable,
     scan: SystemScan,
+    filter: Arc<RowFilter>,
+    /// So many rows are given, of those that pass the filter.
+    fetch: Option<usize>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl SystemScanExec {
-    pub(crate) fn try_new(table: SystemTable, scan: SystemScan) -> Result<Self> {
-        let schema = Arc::new(table.columns().project(&scan.columns)?);
+    /// `scan` asks for the columns of `filter`.
+    pub(crate) fn try_new(
+        table: SystemTable,
+        scan: SystemScan,
+        filter: Arc<RowFilter>,
+        fetch: Option<usize>,
+    ) -> Result<Self> {
+        let schema = Arc::new(table.columns().project(filter.wanted())?);
         let mut equivalences = EquivalenceProperties::new(Arc::clone(&schema));
-        let time = scan.columns.iter().position(|column| *column == 0);
+        let time = filter.wanted().iter().position(|column| *column == 0);
         if let Some(time) = time.filter(|_| table.is_in_order_of_time()) {
             let options = SortOptions {
                 descending: scan.newest_first,
@@ -56,14 +66,17 @@ impl SystemScanExec {
         Ok(Self {
             table,
             scan,
+            filter,
+            fetch,
             schema,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         })
     }
 
-    fn with(&self, scan: SystemScan) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::try_new(self.table.clone(), scan)?))
+    fn with(&self, scan: SystemScan, fetch: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
+        let filter = Arc::clone(&self.filter);
+        Ok(Arc::new(Self::try_new(self.table.clone(), scan, filter, fetch)?))
     }
 
     /// Whether an order begins with the time of a table in the order of time.
@@ -71,7 +84,7 @@ impl SystemScanExec {
         let column = order
             .first()
             .and_then(|first| first.expr.downcast_ref::<Column>());
-        let place = column.and_then(|column| self.scan.columns.get(column.index()));
+        let place = column.and_then(|column| self.filter.wanted().get(column.index()));
         self.table.is_in_order_of_time() && place == Some(&0)
     }
 }
@@ -92,8 +105,11 @@ impl DisplayAs for SystemScanExec {
                 write!(f, ", times={first}..={last}")?;
             }
         }
-        match self.scan.rows_max {
-            Some(rows_max) => write!(f, ", rows_max={rows_max}"),
+        for predicate in self.filter.predicates() {
+            write!(f, ", predicate={predicate}")?;
+        }
+        match self.fetch {
+            Some(fetch) => write!(f, ", fetch={fetch}"),
             None => Ok(()),
         }
     }
@@ -131,28 +147,30 @@ impl ExecutionPlan for SystemScanExec {
     }
 
     fn fetch(&self) -> Option<usize> {
-        self.scan.rows_max
+        self.fetch
     }
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
         let scan = SystemScan {
-            rows_max: limit,
+            rows_max: limit.filter(|_| self.filter.is_empty()),
             ..self.scan.clone()
         };
-        self.with(scan).ok()
+        self.with(scan, limit).ok()
     }
 
     fn try_pushdown_sort(
         &self,
         order: &[PhysicalSortExpr],
     ) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
-        if !self.begins_with_time(order) {
+        // The first rows in the other order would be other rows.
+        if !self.begins_with_time(order) || self.fetch.is_some() {
             return Ok(SortOrderPushdownResult::Unsupported);
         }
-        let inner = self.with(SystemScan {
+        let scan = SystemScan {
             newest_first: order[0].options.descending,
             ..self.scan.clone()
-        })?;
+        };
+        let inner = self.with(scan, None)?;
         Ok(match order {
             [_] => SortOrderPushdownResult::Exact { inner },
             _ => SortOrderPushdownResult::Inexact { inner },
@@ -163,10 +181,14 @@ impl ExecutionPlan for SystemScanExec {
         let batch_rows_max = context.session_config().batch_size();
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let name = self.table.name();
-        let rows_missing = self.scan.rows_max.unwrap_or(usize::MAX);
+        let rows_missing = self.fetch.unwrap_or(usize::MAX);
+        let filter = Arc::clone(&self.filter);
         let pieces = self.table.rows(self.scan.clone()).flat_map(move |batch| {
             let pieces: Vec<Result<RecordBatch>> = match batch {
-                Ok(batch) => pieces(&batch, batch_rows_max).map(Ok).collect(),
+                Ok(batch) => match filter.apply(&batch) {
+                    Ok(batch) => pieces(&batch, batch_rows_max).map(Ok).collect(),
+                    Err(error) => vec![Err(error)],
+                },
                 Err(reason) => vec![Err(exec_datafusion_err!("reading system.{name}: {reason}"))],
             };
             stream::iter(pieces)

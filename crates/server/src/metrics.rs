@@ -319,15 +319,15 @@ const TRIGGER_METRICS: &[TriggerMetric] = &[
     ),
     (
         "tidemill_trigger_runs_in_flight",
-        "Runs that were handed to the trigger's process and have not ended.",
+        "Runs that were handed to the trigger's processes and have not ended.",
         Kind::Gauge,
         |report| Some(number(report.runs_in_flight as u64)),
     ),
     (
         "tidemill_trigger_resident_bytes",
-        "Resident memory of the trigger's process.",
+        "Resident memory of the trigger's processes.",
         Kind::Gauge,
-        |report| report.process.as_ref()?.resident_bytes.map(number),
+        |report| report.resident_bytes().map(number),
     ),
     (
         "tidemill_trigger_lag_rows",

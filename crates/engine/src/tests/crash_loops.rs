@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::fake_python::{Action, FakePython};
+use super::request_triggers::whole;
 use super::{Server, trigger};
 use crate::PluginRequest;
 
@@ -135,7 +136,7 @@ async fn own_limits_of_a_trigger_come_before_those_of_the_server() {
         }
     };
     assert_eq!(error, "20 bytes exceed the trigger's output limit of 4");
-    assert_eq!(ask().await.unwrap().body, "four");
+    assert_eq!(whole(&ask().await.unwrap()), b"four");
     python.resident_bytes.store(4 << 20, Ordering::SeqCst);
     server
         .expect_log(

@@ -162,7 +162,7 @@ async fn the_state_of_a_trigger_says_why() {
     server.expect_rows("db", RUNS, &["stopped|1|1|0|-"]).await;
     let disabled = report(&server, "t");
     assert_eq!(
-        (disabled.state, disabled.process.is_none()),
+        (disabled.state, disabled.processes.is_empty()),
         (TriggerState::Disabled, true)
     );
     assert_eq!(disabled.lag.map(|lag| lag.backlog.rows), Some(Some(3)));

@@ -94,9 +94,36 @@ async fn the_newest_rows_are_taken_from_the_end() {
 
     let sql =
         "SELECT number FROM system.ticks WHERE number % 500 = 0 ORDER BY event_time DESC, number LIMIT 2";
-    let (answer, scan, batches) = asked(sql).await;
+    let (answer, scan, _) = asked(sql).await;
     assert_eq!(answer, [["999500"], ["999000"]]);
-    assert!(scan.newest_first && batches <= ROWS as usize / BATCH_ROWS as usize);
+    assert!(scan.newest_first);
+
+    // The first ones of a limit stay the first ones, whatever is done with them.
+    let sql = "SELECT number FROM (SELECT * FROM system.ticks LIMIT 3) ORDER BY event_time DESC";
+    assert_eq!(asked(sql).await.0, [["20"], ["10"], ["0"]]);
+}
+
+#[tokio::test]
+async fn a_filter_does_not_hide_the_order() {
+    let sql = "SELECT event_time FROM system.ticks WHERE number % 5000 = 10 ORDER BY event_time DESC LIMIT 2";
+    let (answer, scan, batches) = asked(sql).await;
+    assert_eq!(
+        answer,
+        [
+            ["1970-01-01T00:00:00.000099501"],
+            ["1970-01-01T00:00:00.000099001"]
+        ]
+    );
+    assert_eq!(
+        (scan.columns, scan.newest_first, scan.rows_max),
+        (vec![0, 1], true, None)
+    );
+    assert_eq!(batches, 10, "as many as it takes");
+
+    let (answer, _, batches) = asked("SELECT number FROM system.ticks WHERE number >= 2000 LIMIT 1").await;
+    assert_eq!((answer, batches), (vec![vec!["2000".to_owned()]], 3));
+    let (answer, scan, _) = asked("SELECT count(*) FROM system.ticks WHERE number < 50").await;
+    assert_eq!((answer, scan.columns), (vec![vec!["5".to_owned()]], vec![1]));
 }
 
 #[tokio::test]
