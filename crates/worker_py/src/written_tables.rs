@@ -14,9 +14,6 @@ use tidemill_lineproto::{TableLines, TableOptions};
 
 use crate::tables::{ArrowTable, STREAM_CAPSULE, value_error};
 
-/// Most bytes of lines that one table may become; a run and a `write_sync` send a little more at most.
-const LINES_BYTES_MAX: usize = 192 << 20;
-
 /// The keyword arguments of `write` and its relatives, which say what a table itself does not.
 pub(crate) struct TableKeywords {
     /// The table that is written to; by default the one that the rows were written to.
@@ -44,10 +41,11 @@ impl TableKeywords {
     }
 }
 
-/// Line protocol of an argument that is a table; `None` if it is none.
+/// Line protocol of an argument that is a table, of at most `bytes_max` bytes; `None` if it is none.
 pub(crate) fn table_lines(
     argument: &Bound<'_, PyAny>,
     keywords: &TableKeywords,
+    bytes_max: u64,
 ) -> PyResult<Option<Vec<u8>>> {
     let py = argument.py();
     let (schema, batches, written_to): (SchemaRef, Reader, Option<Arc<str>>) =
@@ -70,7 +68,7 @@ pub(crate) fn table_lines(
         table,
         tags: keywords.tags.as_deref(),
         time: keywords.time.as_deref(),
-        bytes_max: LINES_BYTES_MAX,
+        bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
     };
     py.detach(|| render(&schema, batches, &options)).map(Some)
 }
