@@ -111,7 +111,7 @@ class FakeLocal(PluginApi):
     ) -> ArrowTable:
         """See `tidemill.PluginApi`. Reading the table, other than by its `rows()`, needs pyarrow.
 
-        Strings of the answer are strings, not tags, unless the test answers with an Arrow table.
+        Strings of the answer are strings, where the server may have tags.
         """
         return FakeArrowTable(self.query(query, args, database))
 
