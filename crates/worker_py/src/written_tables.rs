@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchReader};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use arrow::ffi_stream::{ArrowArrayStreamReader, FFI_ArrowArrayStream};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -48,17 +48,18 @@ pub(crate) fn table_lines(
     bytes_max: u64,
 ) -> PyResult<Option<Vec<u8>>> {
     let py = argument.py();
-    let (schema, batches, written_to): (SchemaRef, Reader, Option<Arc<str>>) =
-        if let Ok(table) = argument.cast::<ArrowTable>() {
-            let table = table.get();
-            let batches = table.batches().batches.clone();
-            let reader = Box::new(batches.into_iter().map(Ok));
-            (Arc::clone(&table.batches().schema), reader, table.table_name())
-        } else if let Some(stream) = stream_of(argument)? {
-            (stream.schema(), Box::new(stream), None)
-        } else {
-            return Ok(None);
-        };
+    let (schema, batches, written_to) = if let Ok(table) = argument.cast::<ArrowTable>() {
+        let table = table.get();
+        let batches = table.batches().batches.clone();
+        let reader: Reader = Box::new(batches.into_iter().map(Ok));
+        (Arc::clone(&table.batches().schema), reader, table.table_name())
+    } else if let Some(stream) = stream_of(argument)? {
+        let schema = stream.schema();
+        let reader: Reader = Box::new(stream);
+        (schema, reader, None)
+    } else {
+        return Ok(None);
+    };
     let Some(table) = keywords.table.as_deref().or(written_to.as_deref()) else {
         return Err(PyTypeError::new_err(
             "an Arrow table does not say which table its rows belong to: pass table=",
@@ -75,7 +76,7 @@ pub(crate) fn table_lines(
 
 type Reader = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 
-fn render(schema: &SchemaRef, batches: Reader, options: &TableOptions<'_>) -> PyResult<Vec<u8>> {
+fn render(schema: &Schema, batches: Reader, options: &TableOptions<'_>) -> PyResult<Vec<u8>> {
     let refused = |error: tidemill_lineproto::TableLinesError| PyValueError::new_err(error.to_string());
     let mut table = TableLines::new(schema, options).map_err(refused)?;
     let mut lines = Vec::new();
