@@ -36,11 +36,16 @@ class TypedPlugin(unittest.TestCase):
     """The sample that mypy checks."""
 
     def test_writes(self) -> None:
-        run = run_writes(typed_plugin, "m f=1\nm f=2")
+        written = "m,host=a f=1 1\nm,host=b f=2 2"
+        run = run_writes(typed_plugin, written)
         seen = "seen,table=m rows=2i"
         self.assertEqual(
             run.writes,
-            {"test": lines(f"seen n=1\n{seen}"), "other": lines(f"{seen}\n{seen}\n{seen}")},
+            {
+                "test": lines(f"seen n=1\n{seen}"),
+                "other": lines(f"{seen}\n{seen}\n{seen}"),
+                "copy": lines(written),
+            },
         )
 
     def test_schedule(self) -> None:

@@ -52,6 +52,16 @@ class OwnTables(unittest.TestCase):
             ):
                 FakeLocal().write(table, table="m", time=None)
 
+    def test_an_answer_of_line_protocol_has_tags(self) -> None:
+        hourly = "air,site=pier hottest=212.0 3600000000000\nair,site=quay hottest=160.0 3600000000000"
+        local = FakeLocal(queries={"q": hourly, "n": "c n=1i", "two": "a f=1\nb f=1"})
+        local.write(local.query_arrow("q"), table="hourly")
+        self.assertEqual(local.writes, {"test": lines(hourly.replace("air", "hourly"))})
+        self.assertEqual(local.query("q")[1], {"site": "quay", "hottest": 160.0, "time": 3_600_000_000_000})
+        self.assertEqual(local.query("n"), [{"n": 1}])
+        with self.assertRaisesRegex(ValueError, "the lines of an answer belong to one table"):
+            local.query("two")
+
     def test_keywords_are_for_tables(self) -> None:
         local = FakeLocal()
         keywords: Sequence[dict[str, Any]] = ({"table": "m"}, {"tags": []}, {"time": None})

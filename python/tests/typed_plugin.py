@@ -33,6 +33,7 @@ def process_writes(
         influxdb3_local.write_to_db("other", [line, line.build()])
         influxdb3_local.write_sync("seen n=1", no_sync=True)
         influxdb3_local.write_sync_to_db("other", (line,), False)
+        influxdb3_local.write_to_db("copy", batch.to_arrow(), table=table, tags=["host"], time="time")
 
 
 async def process_scheduled_call(

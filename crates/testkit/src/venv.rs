@@ -31,11 +31,15 @@ pub fn venv_with(packages: &[&str]) -> Option<PathBuf> {
             .output()
             .expect("the environment has a Python");
         if !output.status.success() {
-            let reason = String::from_utf8_lossy(&output.stderr);
-            eprintln!("SKIPPED: {} cannot be installed:\n{reason}", packages.join(", "));
+            say_skipped(packages, &String::from_utf8_lossy(&output.stderr));
         }
         output.status.success()
     })
+}
+
+#[expect(clippy::print_stderr, reason = "for who runs the tests")]
+fn say_skipped(packages: &[&str], reason: &str) {
+    eprintln!("SKIPPED: {} cannot be installed:\n{reason}", packages.join(", "));
 }
 
 /// The environment of that name, made by `make` unless it is there already. `make` tells whether it could.

@@ -76,6 +76,10 @@ impl PluginApi {
         self.worker.post(py, &FromWorker::Log { run, level, text })
     }
 
+    fn written(&self, argument: &Bound<'_, PyAny>, keywords: TableKeywords) -> PyResult<Written> {
+        line_protocol(argument, &keywords, self.plugin.load.output_bytes_max)
+    }
+
     fn collect(&self, py: Python<'_>, database: Option<&str>, written: &Written) -> PyResult<()> {
         // The run may end on its own thread between the two looks at it.
         let collected = self
@@ -211,7 +215,7 @@ impl PluginApi {
         tags: Option<Vec<String>>,
         time: Option<String>,
     ) -> PyResult<()> {
-        let written = line_protocol(line_builder, &TableKeywords { table, tags, time })?;
+        let written = self.written(line_builder, TableKeywords { table, tags, time })?;
         self.collect(py, None, &written)
     }
 
@@ -226,7 +230,7 @@ impl PluginApi {
         tags: Option<Vec<String>>,
         time: Option<String>,
     ) -> PyResult<()> {
-        let written = line_protocol(line_builder, &TableKeywords { table, tags, time })?;
+        let written = self.written(line_builder, TableKeywords { table, tags, time })?;
         self.collect(py, self.named(db_name), &written)
     }
 
@@ -241,7 +245,7 @@ impl PluginApi {
         tags: Option<Vec<String>>,
         time: Option<String>,
     ) -> PyResult<()> {
-        let written = line_protocol(line_builder, &TableKeywords { table, tags, time })?;
+        let written = self.written(line_builder, TableKeywords { table, tags, time })?;
         self.commit(py, None, &written, no_sync)
     }
 
@@ -258,7 +262,7 @@ impl PluginApi {
         tags: Option<Vec<String>>,
         time: Option<String>,
     ) -> PyResult<()> {
-        let written = line_protocol(line_builder, &TableKeywords { table, tags, time })?;
+        let written = self.written(line_builder, TableKeywords { table, tags, time })?;
         self.commit(py, self.named(db_name), &written, no_sync)
     }
 

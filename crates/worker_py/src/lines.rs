@@ -15,10 +15,15 @@ pub(crate) struct Written {
     pub(crate) is_table: bool,
 }
 
-/// Line protocol of an argument: an object with `build()`, a `str` of lines, a list or tuple of those, or an Arrow table.
-pub(crate) fn line_protocol(argument: &Bound<'_, PyAny>, keywords: &TableKeywords) -> PyResult<Written> {
+/// Line protocol of an argument: an object with `build()`, a `str` of lines, a list or tuple of those, or an Arrow table,
+/// whose lines have at most `table_bytes_max` bytes.
+pub(crate) fn line_protocol(
+    argument: &Bound<'_, PyAny>,
+    keywords: &TableKeywords,
+    table_bytes_max: u64,
+) -> PyResult<Written> {
     let is_builder = argument.is_exact_instance_of::<LineBuilder>();
-    if !is_builder && let Some(lines) = table_lines(argument, keywords)? {
+    if !is_builder && let Some(lines) = table_lines(argument, keywords, table_bytes_max)? {
         let is_table = true;
         return Ok(Written { lines, is_table });
     }

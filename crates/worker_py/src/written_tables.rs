@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchReader};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use arrow::ffi_stream::{ArrowArrayStreamReader, FFI_ArrowArrayStream};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -13,9 +13,6 @@ use pyo3::types::PyCapsule;
 use tidemill_lineproto::{TableLines, TableOptions};
 
 use crate::tables::{ArrowTable, STREAM_CAPSULE, value_error};
-
-/// Most bytes of lines that one table may become; a run and a `write_sync` send a little more at most.
-const LINES_BYTES_MAX: usize = 192 << 20;
 
 /// The keyword arguments of `write` and its relatives, which say what a table itself does not.
 pub(crate) struct TableKeywords {
@@ -44,23 +41,25 @@ impl TableKeywords {
     }
 }
 
-/// Line protocol of an argument that is a table; `None` if it is none.
+/// Line protocol of an argument that is a table, of at most `bytes_max` bytes; `None` if it is none.
 pub(crate) fn table_lines(
     argument: &Bound<'_, PyAny>,
     keywords: &TableKeywords,
+    bytes_max: u64,
 ) -> PyResult<Option<Vec<u8>>> {
     let py = argument.py();
-    let (schema, batches, written_to): (SchemaRef, Reader, Option<Arc<str>>) =
-        if let Ok(table) = argument.cast::<ArrowTable>() {
-            let table = table.get();
-            let batches = table.batches().batches.clone();
-            let reader = Box::new(batches.into_iter().map(Ok));
-            (Arc::clone(&table.batches().schema), reader, table.table_name())
-        } else if let Some(stream) = stream_of(argument)? {
-            (stream.schema(), Box::new(stream), None)
-        } else {
-            return Ok(None);
-        };
+    let (schema, batches, written_to) = if let Ok(table) = argument.cast::<ArrowTable>() {
+        let table = table.get();
+        let batches = table.batches().batches.clone();
+        let reader: Reader = Box::new(batches.into_iter().map(Ok));
+        (Arc::clone(&table.batches().schema), reader, table.table_name())
+    } else if let Some(stream) = stream_of(argument)? {
+        let schema = stream.schema();
+        let reader: Reader = Box::new(stream);
+        (schema, reader, None)
+    } else {
+        return Ok(None);
+    };
     let Some(table) = keywords.table.as_deref().or(written_to.as_deref()) else {
         return Err(PyTypeError::new_err(
             "an Arrow table does not say which table its rows belong to: pass table=",
@@ -70,14 +69,14 @@ pub(crate) fn table_lines(
         table,
         tags: keywords.tags.as_deref(),
         time: keywords.time.as_deref(),
-        bytes_max: LINES_BYTES_MAX,
+        bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
     };
     py.detach(|| render(&schema, batches, &options)).map(Some)
 }
 
 type Reader = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 
-fn render(schema: &SchemaRef, batches: Reader, options: &TableOptions<'_>) -> PyResult<Vec<u8>> {
+fn render(schema: &Schema, batches: Reader, options: &TableOptions<'_>) -> PyResult<Vec<u8>> {
     let refused = |error: tidemill_lineproto::TableLinesError| PyValueError::new_err(error.to_string());
     let mut table = TableLines::new(schema, options).map_err(refused)?;
     let mut lines = Vec::new();

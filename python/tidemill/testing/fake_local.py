@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tidemill.interface import Arguments, ArrowTable, PluginApi, Request, Row, Writable
-from tidemill.testing.arrow import FakeArrowTable
 from tidemill.testing.cache import FakeCache
 from tidemill.testing.failures import UnexpectedQuery
 from tidemill.testing.line_protocol import Line
 from tidemill.testing.parameters import parameters
-from tidemill.testing.queries import Answers, Query, answer
+from tidemill.testing.queries import Answers, Query, answer_rows, answer_table
 from tidemill.testing.state import FakeState
 from tidemill.testing.writes import Writes
 from tidemill.testing.written_tables import TableKeywords, is_table, written_text
@@ -97,23 +97,20 @@ class FakeLocal(PluginApi):
         self, query: str, args: Mapping[str, Any] | None = None, database: str | None = None
     ) -> list[Row]:
         """See `tidemill.PluginApi`."""
-        asked = Query(query, parameters(args), self._database if database is None else database)
-        self.queries.append(asked)
-        try:
-            return answer(asked, self._answers)
-        except UnexpectedQuery as unexpected:
-            if self.unexpected is None:
-                self.unexpected = unexpected
-            raise
+        asked = self._ask(query, args, database)
+        with self._noticing_the_unexpected():
+            return answer_rows(asked, self._answers)
 
     def query_arrow(
         self, query: str, args: Mapping[str, Any] | None = None, database: str | None = None
     ) -> ArrowTable:
         """See `tidemill.PluginApi`. Reading the table, other than by its `rows()`, needs pyarrow.
 
-        Strings of the answer are strings, not tags, unless the test answers with an Arrow table.
+        Texts of an answer are tags only where the test answers with line protocol.
         """
-        return FakeArrowTable(self.query(query, args, database))
+        asked = self._ask(query, args, database)
+        with self._noticing_the_unexpected():
+            return answer_table(asked, self._answers)
 
     def write(
         self,
@@ -205,6 +202,20 @@ class FakeLocal(PluginApi):
     def args(self) -> Arguments:
         """See `tidemill.PluginApi`."""
         return self._args
+
+    def _ask(self, query: str, args: Mapping[str, Any] | None, database: str | None) -> Query:
+        asked = Query(query, parameters(args), self._database if database is None else database)
+        self.queries.append(asked)
+        return asked
+
+    @contextmanager
+    def _noticing_the_unexpected(self) -> Iterator[None]:
+        try:
+            yield
+        except UnexpectedQuery as unexpected:
+            if self.unexpected is None:
+                self.unexpected = unexpected
+            raise
 
     def _write_now(self, db_name: str, written: Writable, text: str) -> None:
         if text or not is_table(written):

@@ -55,16 +55,22 @@ def _lines(written: str | Buildable | Line | Sequence[str | Buildable | Line]) -
 
 def _batch(table: str, found: Sequence[Line], now_ns: int) -> TableBatch:
     rows: list[Row] = []
-    types: dict[str, ColumnType] = {}
     for line in found:
-        types.update(dict.fromkeys(line.tags, ColumnType.TAG))
-        types.update({name: _column_type(value) for name, value in line.fields.items()})
         fields = {
             name: int(value) if isinstance(value, UnsignedInt) else value
             for name, value in line.fields.items()
         }
         rows.append({**line.tags, **fields, "time": now_ns if line.time is None else line.time})
-    return FakeTableBatch(table, rows, types)
+    return FakeTableBatch(table, rows, column_types(found))
+
+
+def column_types(found: Iterable[Line]) -> dict[str, ColumnType]:
+    """The types of the columns that lines of one table have."""
+    types: dict[str, ColumnType] = {}
+    for line in found:
+        types.update(dict.fromkeys(line.tags, ColumnType.TAG))
+        types.update({name: _column_type(value) for name, value in line.fields.items()})
+    return types
 
 
 def _row(row: Mapping[str, Any], now_ns: int) -> Row:

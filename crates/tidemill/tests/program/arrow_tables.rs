@@ -6,7 +6,7 @@ use tidemill_testkit::{ServerOptions, TestServer, eventually, venv_with};
 
 use crate::PROGRAM;
 
-const PACKAGES: [&str; 4] = ["pyarrow", "polars", "pandas", "duckdb"];
+pub(crate) const PACKAGES: [&str; 4] = ["pyarrow", "polars", "pandas", "duckdb"];
 
 /// Reads the batch and a query with each package, and writes what each of them has made of it.
 const PLUGIN: &str = r#"

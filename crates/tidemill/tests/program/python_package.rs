@@ -4,14 +4,22 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
-use tidemill_testkit::shared_venv;
+use tidemill_testkit::{shared_venv, venv_with};
 
 use crate::server;
 
+/// Without any package, and with those that some of the tests are about.
 #[test]
 fn the_tests_of_the_python_package_pass() {
+    check_package_with(&shared_venv());
+    if let Some(venv) = venv_with(&crate::arrow_tables::PACKAGES) {
+        check_package_with(&venv);
+    }
+}
+
+fn check_package_with(venv: &Path) {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let output = Command::new(shared_venv().join("bin/python"))
+    let output = Command::new(venv.join("bin/python"))
         .args([
             "-W",
             "error",

@@ -183,7 +183,7 @@ def process_writes(influxdb3_local, table_batches, args=None):
     rows = sum(len(batch["rows"]) for batch in table_batches)
     before = influxdb3_local.state.get("counted", 0)
     influxdb3_local.state.put("counted", before + rows)
-    line = LineBuilder("tally").int64_field("before", before).int64_field("rows", rows)
+    line = LineBuilder("tally").int64_field("known", before).int64_field("added", rows)
     influxdb3_local.write(line.time_ns(before))
 "#;
 
@@ -205,12 +205,12 @@ async fn a_counter_in_the_state_is_exact_over_kills_under_load() {
         last = last_rows(&server).await;
     }
     let written: u64 = last.iter().sum();
-    let sql = "SELECT max(before + rows) AS n FROM tally";
+    let sql = "SELECT max(known + added) AS n FROM tally";
     let all_counted = async || (counted(&server, sql).await == written).then_some(());
     eventually("every row is counted", all_counted).await;
     // Each run went on from where the one before it ended, whose lines and state are one record.
     assert_eq!(
-        counted(&server, "SELECT sum(rows) AS n FROM tally").await,
+        counted(&server, "SELECT sum(added) AS n FROM tally").await,
         written
     );
 }

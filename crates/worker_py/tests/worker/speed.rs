@@ -210,3 +210,28 @@ fn speed_of_starting() {
     }
     println!("start, load and first answer: {took:?}; {resident}");
 }
+
+#[test]
+#[ignore = "measurement"]
+fn speed_of_written_tables() {
+    let mut session = Session::with_plugin(
+        EntryPoint::Writes,
+        "
+import time
+def process_writes(api, table_batches, args):
+    table = table_batches[0].to_arrow()
+    begun = time.monotonic()
+    api.write(table, table='copy')
+    api.info(f'{time.monotonic() - begun:.4f}')
+",
+    );
+    let (work, blob) = writes_work(&[("cpu", cpu_batches(ROWS, 8_192))]);
+    for _ in 0..3 {
+        let finished = session.run(work.clone(), &blob);
+        let seconds: f64 = finished.logged()[0].parse().unwrap();
+        println!(
+            "rows of tables as lines: {}",
+            rate(ROWS, Duration::from_secs_f64(seconds))
+        );
+    }
+}
