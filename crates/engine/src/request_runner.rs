@@ -296,7 +296,7 @@ impl RequestRoute {
     async fn run(&self, request: PluginRequest) -> Result<PluginResponse, RequestError> {
         let place = self.take_place(request.body.len())?;
         let started = Instant::now();
-        let mut chosen = self.ready_session().await?;
+        let mut chosen = self.ready_session(None).await?;
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let run_id = format!("{}-{number}", self.run_id_prefix);
         let PluginRequest {
@@ -367,7 +367,7 @@ impl RequestRoute {
                     };
                 }
             }
-            chosen = self.ready_session().await?;
+            chosen = self.ready_session(Some(chosen)).await?;
         }
     }
 
@@ -393,24 +393,28 @@ impl RequestRoute {
         Ok(place)
     }
 
-    /// The session that takes runs and has the fewest, if there is one.
-    fn least_busy(&self) -> Option<usize> {
+    /// The session that takes runs and has the fewest, if there is one; the one that has just refused a run only if there is no
+    /// other.
+    fn least_busy(&self, refused_by: Option<usize>) -> Option<usize> {
         let ready = (0..self.sessions.len()).filter(|index| self.sessions[*index].is_ready());
-        ready.min_by_key(|index| self.in_flight.by_session[*index].load(Ordering::Acquire))
+        ready.min_by_key(|index| {
+            let runs = self.in_flight.by_session[*index].load(Ordering::Acquire);
+            (Some(*index) == refused_by, runs)
+        })
     }
 
     /// Waits for a session that takes runs, as long as one may still come up.
-    async fn ready_session(&self) -> Result<usize, RequestError> {
-        if let Some(ready) = self.least_busy() {
+    async fn ready_session(&self, refused_by: Option<usize>) -> Result<usize, RequestError> {
+        if let Some(ready) = self.least_busy(refused_by) {
             return Ok(ready);
         }
         let time_limit = self.sessions[0].run_timeout();
-        tokio::time::timeout(time_limit, self.settled())
+        tokio::time::timeout(time_limit, self.settled(refused_by))
             .await
             .unwrap_or(Err(RequestError::TimedOut(time_limit)))
     }
 
-    async fn settled(&self) -> Result<usize, RequestError> {
+    async fn settled(&self, refused_by: Option<usize>) -> Result<usize, RequestError> {
         loop {
             let starting = self.sessions.iter().filter(|session| session.is_starting());
             let settling: Vec<_> = starting
@@ -421,7 +425,7 @@ impl RequestRoute {
             } else {
                 futures::future::select_all(settling).await.0
             };
-            if let Some(ready) = self.least_busy() {
+            if let Some(ready) = self.least_busy(refused_by) {
                 return Ok(ready);
             }
             if self.sessions.iter().any(|session| session.is_starting()) {
