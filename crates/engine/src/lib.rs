@@ -45,6 +45,7 @@ mod plugin_logs;
 mod plugin_state;
 mod python_launcher;
 mod recording;
+mod request_completion;
 mod request_runner;
 mod requests;
 mod response_stream;

@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 use tidemill_worker_proto::{DatabaseWrites, Failure, Outcome, ResponseHead, RunId, StateChange};
 use tokio::sync::oneshot;
 
-use crate::request_runner::RequestCompletion;
+use crate::request_completion::RequestCompletion;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -55,10 +55,11 @@ pub(crate) enum Completion {
 }
 
 impl Completion {
-    /// Counts a request as one of a session.
-    pub(crate) fn move_to(&mut self, session: usize) {
-        if let Self::Request(request) = self {
-            request.move_to(session);
+    /// The client of a request trigger, if it is one.
+    pub(crate) fn request(&mut self) -> Option<&mut RequestCompletion> {
+        match self {
+            Self::Request(request) => Some(request),
+            Self::Run(_) => None,
         }
     }
 }
@@ -123,10 +124,7 @@ impl PendingRuns {
 
     /// The completion of a request that is being answered.
     pub(crate) fn request(&mut self, run: RunId) -> Option<&mut RequestCompletion> {
-        match &mut self.runs.get_mut(&run.0)?.completion {
-            Completion::Request(request) => Some(request),
-            Completion::Run(_) => None,
-        }
+        self.runs.get_mut(&run.0)?.completion.request()
     }
 
     /// Marks all runs as cancelled. Returns those that were not.

@@ -12,28 +12,22 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use tidemill_ingest::TriggerProgress;
 use tidemill_triggers::Methods;
-use tidemill_worker_proto::{
-    Failure, FailureKind, LogLevel, RequestHead, RequestMethod, ResponseHead, RunId, Work,
-};
+use tidemill_worker_proto::{LogLevel, RequestHead, RequestMethod, RunId, Work};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::EngineConfig;
-use crate::effects::{self, RunEffects};
-use crate::pending_runs::{Completion, RunEnd};
+use crate::pending_runs::Completion;
 use crate::plugin_logs::{LogText, now_ns};
-use crate::plugin_state;
-use crate::response_stream::{BrokenAnswer, Excess, ResponseSender, ResponseStream};
-use crate::run_history::{RunRecord, RunStatus};
+use crate::request_completion::RequestCompletion;
+use crate::response_stream::ResponseStream;
+use crate::run_history::RunRecord;
 use crate::worker_session::{Refusal, Session, Submission, WorkerState};
 
 /// What stands before the path of a request trigger in a URL.
 pub const REQUEST_PATH_PREFIX: &str = "/api/v3/engine/";
 
-/// Why a run is ended whose client has left.
-pub(crate) const CLIENT_LEFT: &str = "the client has left";
 /// How long a client should wait when all places in the queue are taken.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often a stopping trigger looks whether its last requests are answered.
@@ -185,7 +179,7 @@ struct InFlight {
 }
 
 /// A place among the requests that wait or run; given back when dropped.
-struct Place {
+pub(crate) struct Place {
     in_flight: Arc<InFlight>,
     body_bytes: usize,
     /// The session that has the request.
@@ -302,40 +296,46 @@ impl RequestRoute {
     async fn run(&self, request: PluginRequest) -> Result<PluginResponse, RequestError> {
         let place = self.take_place(request.body.len())?;
         let started = Instant::now();
-        let mut chosen = self.ready_session().await?;
+        let mut chosen = self.ready_session(None).await?;
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let run_id = format!("{}-{number}", self.run_id_prefix);
+        let PluginRequest {
+            method,
+            query_string,
+            query_parameters,
+            headers,
+            body,
+        } = request;
+        let work = Work::Request(RequestHead {
+            method,
+            query_string,
+            query_parameters,
+            headers,
+        });
         let stats = Arc::clone(&self.sessions[chosen].stats);
         let mut record = RunRecord::begin(stats, run_id.clone(), 0);
         record.hand_over();
         let (reply, answer) = oneshot::channel();
-        let completion = RequestCompletion {
-            reply: Some(reply),
-            stream: None,
-            started,
-            record: Box::new(record),
-            lines_written: 0,
-            is_abandoned: false,
-            place,
+        let completion = RequestCompletion::new(reply, started, record, place);
+        // Kept for another try only where there is another process to try.
+        let mut other_tries = self.sessions.len() - 1;
+        let spare = (other_tries > 0).then(|| (run_id.clone(), work.clone(), body.clone()));
+        let mut submission = Submission {
+            run_id,
+            work,
+            blob: body,
+            depth: 1,
+            completion: Completion::Request(completion),
         };
         self.sessions[chosen].log.push(
             LogLevel::Info,
             LogText::Static("starting execution of request plugin."),
         );
-        let (work, blob) = work_of(request);
-        // Kept for another try only where there is another process to try.
-        let spare = (self.sessions.len() > 1).then(|| (run_id.clone(), work.clone(), blob.clone()));
-        let mut submission = Submission {
-            run_id,
-            work,
-            blob,
-            depth: 1,
-            completion: Completion::Request(completion),
-        };
-        let mut gone = 0;
         loop {
-            submission.completion.move_to(chosen);
             let session = &self.sessions[chosen];
+            if let Some(request) = submission.completion.request() {
+                request.place.move_to(chosen);
+            }
             match session.submit(submission) {
                 Ok(run) => {
                     let mut waiting = Waiting {
@@ -349,14 +349,15 @@ impl RequestRoute {
                 }
                 Err(Refusal::Replacing(refused)) => submission = *refused,
                 Err(Refusal::Gone(completion)) => {
-                    gone += 1;
-                    let spare = spare.clone().filter(|_| gone < self.sessions.len());
+                    let spare = spare.clone().filter(|_| other_tries > 0);
                     let Some((run_id, work, blob)) = spare else {
+                        let reason = "the plugin's process has just ended".to_owned();
                         return Err(RequestError::Busy {
-                            reason: "the plugin's process has just ended".to_owned(),
+                            reason,
                             retry_after: RETRY_AFTER,
                         });
                     };
+                    other_tries -= 1;
                     submission = Submission {
                         run_id,
                         work,
@@ -366,7 +367,7 @@ impl RequestRoute {
                     };
                 }
             }
-            chosen = self.ready_session().await?;
+            chosen = self.ready_session(Some(chosen)).await?;
         }
     }
 
@@ -392,24 +393,28 @@ impl RequestRoute {
         Ok(place)
     }
 
-    /// The session that takes runs and has the fewest, if there is one.
-    fn least_busy(&self) -> Option<usize> {
+    /// The session that takes runs and has the fewest, if there is one; the one that has just refused a run only if there is no
+    /// other.
+    fn least_busy(&self, refused_by: Option<usize>) -> Option<usize> {
         let ready = (0..self.sessions.len()).filter(|index| self.sessions[*index].is_ready());
-        ready.min_by_key(|index| self.in_flight.by_session[*index].load(Ordering::Acquire))
+        ready.min_by_key(|index| {
+            let runs = self.in_flight.by_session[*index].load(Ordering::Acquire);
+            (Some(*index) == refused_by, runs)
+        })
     }
 
     /// Waits for a session that takes runs, as long as one may still come up.
-    async fn ready_session(&self) -> Result<usize, RequestError> {
-        if let Some(ready) = self.least_busy() {
+    async fn ready_session(&self, refused_by: Option<usize>) -> Result<usize, RequestError> {
+        if let Some(ready) = self.least_busy(refused_by) {
             return Ok(ready);
         }
         let time_limit = self.sessions[0].run_timeout();
-        tokio::time::timeout(time_limit, self.settled())
+        tokio::time::timeout(time_limit, self.settled(refused_by))
             .await
             .unwrap_or(Err(RequestError::TimedOut(time_limit)))
     }
 
-    async fn settled(&self) -> Result<usize, RequestError> {
+    async fn settled(&self, refused_by: Option<usize>) -> Result<usize, RequestError> {
         loop {
             let starting = self.sessions.iter().filter(|session| session.is_starting());
             let settling: Vec<_> = starting
@@ -420,7 +425,7 @@ impl RequestRoute {
             } else {
                 futures::future::select_all(settling).await.0
             };
-            if let Some(ready) = self.least_busy() {
+            if let Some(ready) = self.least_busy(refused_by) {
                 return Ok(ready);
             }
             if self.sessions.iter().any(|session| session.is_starting()) {
@@ -437,24 +442,6 @@ impl RequestRoute {
             });
         }
     }
-}
-
-/// A request as the worker is sent it.
-fn work_of(request: PluginRequest) -> (Work, Bytes) {
-    let PluginRequest {
-        method,
-        query_string,
-        query_parameters,
-        headers,
-        body,
-    } = request;
-    let head = RequestHead {
-        method,
-        query_string,
-        query_parameters,
-        headers,
-    };
-    (Work::Request(head), body)
 }
 
 /// A path and the trigger that answers it: what is known before a request's body has been read.
@@ -486,154 +473,4 @@ impl RequestTrigger {
     pub async fn handle(&self, request: PluginRequest) -> Result<PluginResponse, RequestError> {
         self.route.handle(request).await
     }
-}
-
-type Reply = oneshot::Sender<Result<PluginResponse, RequestError>>;
-
-/// A client that waits for the end of a run.
-pub(crate) struct RequestCompletion {
-    /// `None` once the client has its answer, or the beginning of it.
-    reply: Option<Reply>,
-    /// The answer, if it is streamed.
-    stream: Option<ResponseSender>,
-    started: Instant,
-    record: Box<RunRecord>,
-    lines_written: usize,
-    /// The client has left.
-    is_abandoned: bool,
-    place: Place,
-}
-
-impl RequestCompletion {
-    /// Counts the request as one of a session.
-    pub(crate) fn move_to(&mut self, session: usize) {
-        self.place.move_to(session);
-    }
-
-    /// The client has waited long enough; the run goes on until it is stopped.
-    pub(crate) fn time_out(&mut self, time_limit: Duration) {
-        if let Some(reply) = self.reply.take() {
-            // A client that has left misses nothing.
-            let _ = reply.send(Err(RequestError::TimedOut(time_limit)));
-        }
-    }
-
-    /// The client has left. Answers whether that is news.
-    pub(crate) fn abandon(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_abandoned, true)
-    }
-
-    /// The answer is to be streamed. Gives back whom to send its beginning to, unless nobody waits for it.
-    pub(crate) fn begin_stream(&mut self, sender: ResponseSender) -> Option<Reply> {
-        let reply = self.reply.take()?;
-        self.stream = Some(sender);
-        Some(reply)
-    }
-
-    /// More of the streamed answer has come.
-    pub(crate) fn push(&mut self, part: &[u8], bytes_max: Option<u64>) -> Result<(), Excess> {
-        match &mut self.stream {
-            Some(stream) => stream.push(part, bytes_max),
-            None => Ok(()),
-        }
-    }
-
-    /// Answers the client. Called from the worker's reader task: what takes time is moved to a task of its own. A run's
-    /// writes are committed also when its client has left; a streamed answer ends when they are.
-    pub(crate) fn complete(mut self, session: &Arc<Session>, end: RunEnd) {
-        let (writes, state, response, blob) = match end {
-            RunEnd::Returned {
-                writes,
-                state,
-                response,
-                blob,
-            } => (writes, state, response, blob),
-            RunEnd::Failed(failure) if self.is_abandoned && failure.message.ends_with(CLIENT_LEFT) => {
-                self.record.abandon();
-                let text =
-                    LogText::Static("the client left before the answer was complete; the run was ended.");
-                return session.log.push(LogLevel::Info, text);
-            }
-            RunEnd::Failed(failure) => {
-                let (text, traceback) = failure_text(failure);
-                return self.fail(session, text, traceback);
-            }
-            RunEnd::Lost(reason) => {
-                self.record.fail_as(RunStatus::Killed, &reason);
-                return self.fail(session, reason, None);
-            }
-        };
-        if response.is_none() && self.stream.is_none() && self.reply.is_some() {
-            return self.fail(session, "the worker sent no response".to_owned(), None);
-        }
-        let database = &session.definition.database_name;
-        let Some(effects) = RunEffects::split(writes, state, blob, database) else {
-            return self.fail(
-                session,
-                "the worker sent lengths that do not fit".to_owned(),
-                None,
-            );
-        };
-        if effects.is_empty() {
-            return self.succeed(session, response, effects.body);
-        }
-        if let Err(text) = plugin_state::check_keys(effects.state.iter().map(|change| &change.key)) {
-            return self.fail(session, text, None);
-        }
-        let session = Arc::clone(session);
-        tokio::spawn(async move {
-            let RunEffects { lines, state, body } = effects;
-            let progress = TriggerProgress {
-                state,
-                ..session.progress_without_position()
-            };
-            match effects::commit(&session.services.ingest, lines, progress, 1).await {
-                Ok(lines) => {
-                    self.lines_written = lines;
-                    self.succeed(&session, response, body);
-                }
-                Err(text) => self.fail(&session, text, None),
-            }
-        });
-    }
-
-    fn succeed(mut self, session: &Session, response: Option<ResponseHead>, body: Bytes) {
-        self.record.succeed(self.lines_written);
-        session
-            .log
-            .push(LogLevel::Info, LogText::Finished(self.started.elapsed()));
-        if let Some(stream) = self.stream {
-            stream.end(Ok(()));
-        } else if let Some((reply, ResponseHead { status, headers })) = self.reply.zip(response) {
-            let _ = reply.send(Ok(PluginResponse {
-                status,
-                headers,
-                body: PluginBody::Whole(body),
-            }));
-        }
-    }
-
-    fn fail(mut self, session: &Session, text: String, traceback: Option<String>) {
-        if !self.record.has_failed() {
-            self.record.fail_as(RunStatus::Failed, &text);
-        }
-        session.log.error(format!("error running request plugin: {text}"));
-        if let Some(traceback) = traceback {
-            session.log.error(traceback);
-        }
-        if let Some(stream) = self.stream {
-            stream.end(Err(BrokenAnswer));
-        } else if let Some(reply) = self.reply {
-            let _ = reply.send(Err(RequestError::Failed(text)));
-        }
-    }
-}
-
-/// The text of a failed run in the answer to its client, and the traceback.
-fn failure_text(failure: Failure) -> (String, Option<String>) {
-    let text = match failure.kind {
-        FailureKind::Raised => format!("Python function call failed: {}", failure.message),
-        FailureKind::Load | FailureKind::MissingFunction | FailureKind::BadReturn => failure.message,
-    };
-    (text, failure.traceback)
 }

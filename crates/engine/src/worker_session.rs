@@ -28,9 +28,8 @@ use crate::pending_runs::{Completion, PendingRuns, RunEnd};
 use crate::plugin_files::{PluginFileError, ResolvedPlugin};
 use crate::plugin_logs::{LogText, TriggerLog};
 use crate::python_launcher::PYTHON_LOOK_INTERVAL;
-use crate::request_runner::{
-    CLIENT_LEFT, PluginBody, PluginResponse, REQUEST_PATH_PREFIX, RequestCompletion,
-};
+use crate::request_completion::{CLIENT_LEFT, RequestCompletion};
+use crate::request_runner::{PluginBody, PluginResponse, REQUEST_PATH_PREFIX};
 use crate::response_stream::response_stream;
 use crate::server_log::ServerLog;
 use crate::services::Services;
@@ -82,7 +81,7 @@ pub(crate) struct Submission {
 pub(crate) enum Refusal {
     /// The process is being replaced. To be offered again when a worker is ready.
     Replacing(Box<Submission>),
-    /// There is none, or none any more. What is left is who waits for the run.
+    /// There is none. Who waits for the run is given back.
     Gone(Completion),
 }
 
@@ -264,9 +263,6 @@ impl Session {
         if slot.is_replaced {
             return Err(Refusal::Replacing(Box::new(submission)));
         }
-        let Some(worker) = slot.worker.clone() else {
-            return Err(Refusal::Gone(submission.completion));
-        };
         let Submission {
             run_id,
             work,
@@ -274,6 +270,9 @@ impl Session {
             depth,
             completion,
         } = submission;
+        let Some(worker) = slot.worker.clone() else {
+            return Err(Refusal::Gone(completion));
+        };
         let run = slot.pending.insert(completion, depth, Instant::now());
         // Sent under the lock: synchronous runs reach the worker in the order of their numbers.
         if worker.send(ToWorker::Run { run, run_id, work }, blob).is_err() {

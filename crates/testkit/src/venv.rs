@@ -21,7 +21,6 @@ pub fn shared_venv() -> PathBuf {
 /// A virtual environment with packages of the package index, kept like the shared one.
 ///
 /// `None` where they cannot be installed, which is said on standard error: a test without them shows nothing.
-#[expect(clippy::print_stderr, reason = "a test that shows nothing has to say so")]
 pub fn venv_with(packages: &[&str]) -> Option<PathBuf> {
     kept_venv(&format!("venv-{}", packages.join("-")), |venv| {
         make(venv, &[]);

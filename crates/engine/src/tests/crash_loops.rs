@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::fake_python::{Action, FakePython};
 use super::request_triggers::whole;
 use super::{Server, trigger};
-use crate::PluginRequest;
+use crate::{PluginBody, PluginRequest};
 
 const DISABLED: &str = "SELECT disabled FROM system.processing_engine_triggers";
 

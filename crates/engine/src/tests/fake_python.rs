@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::launcher::{LaunchError, Launcher, WorkerHandle};
 use crate::memory_limit::MemoryLimit;
-use crate::request_runner::CLIENT_LEFT;
+use crate::request_completion::CLIENT_LEFT;
 
 /// A call of the plugin's function.
 #[derive(Debug, Clone)]

@@ -266,7 +266,12 @@ def process_scheduled_call(api, call_time, args):
             FromWorker::Finished { run: ended, outcome } => {
                 assert_eq!(ended, run);
                 let (blob, logs) = (frame.blob, Vec::new());
-                finished = Some(Finished { outcome, blob, logs });
+                finished = Some(Finished {
+                    outcome,
+                    blob,
+                    logs,
+                    streamed: None,
+                });
             }
             FromWorker::Log { text, .. } => texts.push(text),
             call => {
