@@ -13,7 +13,7 @@ macro_rules! sources {
     };
 }
 
-const SOURCES: [(&str, &str); 24] = sources![
+const SOURCES: [(&str, &str); 25] = sources![
     "__init__.py",
     "exceptions.py",
     "interface.py",
@@ -38,6 +38,7 @@ const SOURCES: [(&str, &str); 24] = sources![
     "testing/tables.py",
     "testing/trigger.py",
     "testing/writes.py",
+    "testing/written_tables.py",
 ];
 
 /// Python runs a folder by this file, with the folder first in its search path: whatever package of our name is installed, or
