@@ -13,7 +13,7 @@ macro_rules! sources {
     };
 }
 
-const SOURCES: [(&str, &str); 25] = sources![
+const SOURCES: [(&str, &str); 26] = sources![
     "__init__.py",
     "exceptions.py",
     "interface.py",
@@ -32,6 +32,7 @@ const SOURCES: [(&str, &str); 25] = sources![
     "testing/plugin.py",
     "testing/queries.py",
     "testing/recording.py",
+    "testing/request.py",
     "testing/response.py",
     "testing/run.py",
     "testing/state.py",
