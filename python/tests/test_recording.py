@@ -39,7 +39,7 @@ RUNS: list[dict[str, Any]] = [
     {
         "position": 5,
         "run_id": "w-1-2-0-5",
-        "read_at": "2026-01-01T12:00:00.5Z",
+        "read_at": "2026-01-01T12:00:00.500000Z",
         "tables": [
             {
                 "table_name": "air",

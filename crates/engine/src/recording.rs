@@ -136,6 +136,8 @@ impl Recordings {
     pub(crate) async fn next(&self, request: &RecordNext) -> Result<RecordedRun, EngineError> {
         let deadline = Instant::now() + Duration::from_millis(request.wait_ms).min(WAIT_MAX);
         let mut committed = self.services.ingest.committed();
+        // What is there already is read to its end; only what comes later is waited for.
+        let end = committed.borrow().0;
         let mut after = request.after;
         loop {
             committed.mark_unchanged();
@@ -145,7 +147,7 @@ impl Recordings {
             if !read.tables.is_empty() {
                 return Ok(read);
             }
-            if read.position > after {
+            if read.position > after && (read.position < end || Instant::now() < deadline) {
                 after = read.position;
                 continue;
             }
@@ -163,11 +165,7 @@ impl Recordings {
         after: u64,
     ) -> Result<RecordedRun, EngineError> {
         let _permit = self.reads.acquire().await.expect("the semaphore is never closed");
-        let share = if definition.settings.run_async {
-            self.services.config.async_concurrency_max.max(1)
-        } else {
-            1
-        };
+        let share = self.services.concurrency(&definition.settings);
         let filter = |state: &Arc<CatalogState>| table_filter(state, key.database, &definition.spec);
         let (state, mut batches, Lsn(through)) = read_log(&self.services, Lsn(after), share, filter)
             .await

@@ -8,7 +8,7 @@ use tidemill_catalog::Catalog;
 use tidemill_ingest::{Ingest, Lsn, TriggerKey};
 use tidemill_plugin_repo::PREFIX;
 use tidemill_query::QueryEngine;
-use tidemill_triggers::{Position, StartAt};
+use tidemill_triggers::{Position, StartAt, TriggerSettings};
 use tidemill_worker_proto::PluginForm;
 use tokio::sync::{Semaphore, watch};
 
@@ -64,6 +64,16 @@ impl Services {
             plugin_dir,
             outage: fetched.outage,
         })
+    }
+
+    /// Runs of a trigger that may be in flight.
+    pub(crate) fn concurrency(&self, settings: &TriggerSettings) -> usize {
+        if !settings.run_async {
+            return 1;
+        }
+        let own = settings.async_concurrency_limit;
+        own.map_or(self.config.async_concurrency_max, |limit| limit.get().into())
+            .max(1)
     }
 
     /// The newest record that somebody who starts there is not shown.

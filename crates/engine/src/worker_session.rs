@@ -167,15 +167,7 @@ impl Session {
 
     /// Runs that may be in flight.
     pub(crate) fn concurrency(&self) -> usize {
-        let settings = &self.definition.settings;
-        if !settings.run_async {
-            return 1;
-        }
-        let own = settings.async_concurrency_limit;
-        own.map_or(self.services.config.async_concurrency_max, |limit| {
-            limit.get().into()
-        })
-        .max(1)
+        self.services.concurrency(&self.definition.settings)
     }
 
     /// Longest duration of a run.

@@ -13,7 +13,7 @@ macro_rules! sources {
     };
 }
 
-const SOURCES: [(&str, &str); 24] = sources![
+const SOURCES: [(&str, &str); 26] = sources![
     "__init__.py",
     "exceptions.py",
     "interface.py",
@@ -32,12 +32,14 @@ const SOURCES: [(&str, &str); 24] = sources![
     "testing/plugin.py",
     "testing/queries.py",
     "testing/recording.py",
+    "testing/request.py",
     "testing/response.py",
     "testing/run.py",
     "testing/state.py",
     "testing/tables.py",
     "testing/trigger.py",
     "testing/writes.py",
+    "testing/written_tables.py",
 ];
 
 /// Python runs a folder by this file, with the folder first in its search path: whatever package of our name is installed, or

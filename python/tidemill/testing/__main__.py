@@ -103,7 +103,11 @@ def main(given: Sequence[str] | None = None) -> int:
     except (RecordingError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(json.dumps(vars(report), indent=2, ensure_ascii=False))
+    try:
+        print(json.dumps(vars(report), indent=2, ensure_ascii=False), flush=True)
+    except BrokenPipeError:
+        # Whoever read the report has gone, as `head` does. What is left of it must not fail when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1 if report.errors else 0
 
 

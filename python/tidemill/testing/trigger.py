@@ -84,7 +84,10 @@ class Trigger:
         else:
             batches = table_batches(written, self.clock.now_ns)
         return self._run(
-            "process_writes", lambda function, local, args: function(local, batches, args), check, run_id=run_id
+            "process_writes",
+            lambda function, local, args: function(local, batches, args),
+            check,
+            run_id=run_id,
         )
 
     def run_scheduled(self, call_time: datetime | None = None, *, check: bool = True) -> Run:

@@ -515,7 +515,7 @@ async fn a_trigger_can_start_with_what_was_written_before() {
     assert!(
         refused
             .to_string()
-            .starts_with("start_at is for triggers that run on written data")
+            .starts_with("the setting 'start_at' is for triggers on writes")
     );
     server.engine.shutdown().await;
 }

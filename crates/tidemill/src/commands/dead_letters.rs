@@ -128,7 +128,7 @@ impl ReplayArgs {
         if done.failed > 0 {
             let database = &letters.database.database;
             return Err(CommandError::message(format!(
-                "{} failed again; `tidemill show dead-letters --database {database} --trigger {name}` says why",
+                "{} failed again and stay; `tidemill logs trigger {name} --database {database}` says why",
                 done.failed
             )));
         }

@@ -1,9 +1,7 @@
 //! Recordings: what a trigger is given is saved, and a plugin runs on it without a server.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
-use tidemill_testkit::{CommandOutput, TestServer, shared_venv};
+use tidemill_testkit::{CommandOutput, TestServer, eventually, shared_venv};
 
 use crate::server;
 
@@ -38,15 +36,11 @@ fn report(output: &CommandOutput) -> Value {
 
 /// The log of the trigger when it has a line that ends so.
 async fn log_with(server: &TestServer, trigger: &str, end: &str) -> Vec<String> {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
+    eventually("a line in the log", async || {
         let log = server.plugin_log("d", trigger).await;
-        if log.iter().any(|line| line.ends_with(end)) {
-            return log;
-        }
-        assert!(Instant::now() < deadline, "{log:#?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        log.iter().any(|line| line.ends_with(end)).then_some(log)
+    })
+    .await
 }
 
 #[tokio::test]
@@ -149,21 +143,17 @@ async fn what_is_written_from_now_on_is_recorded_also_for_a_disabled_trigger() {
         "1m",
     ];
     let writes = async {
-        // The file is there as soon as the recording has its place in the log.
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !folder.join("now.jsonl").exists() {
-            assert!(Instant::now() < deadline, "the recording has not begun");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let lines = || std::fs::read_to_string(folder.join("now.jsonl")).map(|text| text.lines().count());
+        // Its first line is there as soon as the recording has its place in the log.
+        eventually("the first line", async || {
+            lines().ok().filter(|count| *count == 1)
+        })
+        .await;
         server.write("d", "air f=2 2").await;
-        let recorded_lines = || {
-            let text = std::fs::read_to_string(folder.join("now.jsonl")).unwrap_or_default();
-            text.lines().count()
-        };
-        while recorded_lines() < 2 {
-            assert!(Instant::now() < deadline, "the first batch is not recorded");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        eventually("the first batch", async || {
+            lines().ok().filter(|count| *count == 2)
+        })
+        .await;
         server.write("d", "sea f=3 3").await;
     };
     let (recorded, ()) = tokio::join!(server.command_in(&folder, &record), writes);
