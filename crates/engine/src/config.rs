@@ -9,6 +9,8 @@ use tidemill_triggers::{CatchUp, OUTPUT_LIMIT_MAX, PluginType, RetryPolicy};
 use tidemill_worker::{PackageManager, PluginUser, SandboxProfile};
 use tidemill_worker_proto::OUTPUT_BYTES_MAX;
 
+use crate::plugin_logs::KEPT_BYTES_PER_SECOND;
+
 // What triggers may set, workers can send.
 const _: () = assert!(OUTPUT_LIMIT_MAX.0 == OUTPUT_BYTES_MAX);
 
@@ -30,6 +32,8 @@ pub struct EngineConfig {
     /// Bytes that one run may give back: the lines that it writes and its answer. No more than
     /// [`OUTPUT_BYTES_MAX`](tidemill_worker_proto::OUTPUT_BYTES_MAX).
     pub output_bytes_max: u64,
+    /// Bytes of a trigger's log that are kept across restarts, on average a second.
+    pub log_bytes_per_second: u64,
     /// What becomes of missed instants of a schedule.
     pub catch_up: CatchUp,
     /// Longest duration of a data-write or scheduled run.
@@ -70,6 +74,7 @@ impl Default for EngineConfig {
             request_queue_max: 1024,
             request_queue_bytes_max: 64 * 1024 * 1024,
             output_bytes_max: OUTPUT_BYTES_MAX,
+            log_bytes_per_second: KEPT_BYTES_PER_SECOND,
             catch_up: CatchUp::default(),
             run_timeout: Duration::from_mins(10),
             request_timeout: Duration::from_mins(1),

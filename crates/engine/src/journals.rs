@@ -228,7 +228,7 @@ mod tests {
     use tidemill_worker_proto::LogLevel;
 
     use super::*;
-    use crate::plugin_logs::{LogText, TriggerLog};
+    use crate::plugin_logs::{KEPT_BYTES_PER_SECOND, LogText, TriggerLog};
 
     const RETENTION: Duration = Duration::from_hours(1);
 
@@ -286,7 +286,11 @@ mod tests {
                 expected,
                 "at once after the start"
             );
-            let log = TriggerLog::new("t".into(), observations.logs.of_database(id));
+            let log = TriggerLog::new(
+                "t".into(),
+                observations.logs.of_database(id),
+                KEPT_BYTES_PER_SECOND,
+            );
             let begins = "starting execution of wal plugin.";
             log.push(LogLevel::Info, LogText::Static(begins));
             for number in 0..30 {
@@ -322,7 +326,11 @@ mod tests {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let (catalog, id) = catalog(&store).await;
         let observations = Observations::new(100);
-        let log = TriggerLog::new("t".into(), observations.logs.of_database(id));
+        let log = TriggerLog::new(
+            "t".into(),
+            observations.logs.of_database(id),
+            KEPT_BYTES_PER_SECOND,
+        );
         let is_woken = || observations.logs.kept.changed.notified().now_or_never().is_some();
         log.push(
             LogLevel::Info,
@@ -360,7 +368,11 @@ mod tests {
         };
         for deleted_while_running in [true, false] {
             let (journals, observations) = start(&store, &catalog);
-            let log = TriggerLog::new("t".into(), observations.logs.of_database(id));
+            let log = TriggerLog::new(
+                "t".into(),
+                observations.logs.of_database(id),
+                KEPT_BYTES_PER_SECOND,
+            );
             log.warn("line".to_owned());
             journals.logs.copy().await;
             if deleted_while_running {

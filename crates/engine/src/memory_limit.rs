@@ -30,6 +30,16 @@ pub(crate) struct MemoryLook {
 }
 
 impl MemoryLimit {
+    /// Returns when a process must be killed, and says why.
+    pub(crate) async fn exceeded(self, worker: &dyn WorkerHandle) -> String {
+        loop {
+            match self.look(worker) {
+                Ok(look) => tokio::time::sleep(look.again_in).await,
+                Err(reason) => return reason,
+            }
+        }
+    }
+
     /// Looks at a process. The error says why it must be killed.
     pub(crate) fn look(self, worker: &dyn WorkerHandle) -> Result<MemoryLook, String> {
         let Some((bytes_max, resident_bytes)) = self.bytes_max.zip(worker.resident_bytes()) else {

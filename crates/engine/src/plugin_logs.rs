@@ -30,11 +30,10 @@ use crate::kept_rows::{KeptDatabases, KeptRow, KeptRows};
 /// Bytes of texts kept a database; the oldest entries go first.
 const RING_TEXT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Bytes of lines that a trigger may put into the journal.
-const KEPT_BYTES: Rate = Rate {
-    at_once: 1024 * 1024,
-    per_second: 16 * 1024,
-};
+/// Bytes of lines that a trigger may put into the journal, on average a second.
+pub(crate) const KEPT_BYTES_PER_SECOND: u64 = 16 * 1024;
+/// What it may put there at once: what comes together in so many seconds.
+const KEPT_SECONDS: u64 = 64;
 /// Lines of one instant get times of their own, so that they keep their order; but a clock that was set back is followed.
 const TIME_SHIFT_NS_MAX: i64 = 1_000_000;
 
@@ -324,11 +323,20 @@ pub(crate) struct TriggerLog {
 }
 
 impl TriggerLog {
-    pub(crate) fn new(trigger_name: Arc<str>, database: Arc<DatabaseLog>) -> Self {
+    /// Of its lines about so many bytes a second are kept across restarts.
+    pub(crate) fn new(
+        trigger_name: Arc<str>,
+        database: Arc<DatabaseLog>,
+        kept_bytes_per_second: u64,
+    ) -> Self {
+        let kept_bytes = Rate {
+            at_once: kept_bytes_per_second.saturating_mul(KEPT_SECONDS),
+            per_second: kept_bytes_per_second,
+        };
         Self {
             trigger_name,
             database,
-            kept_bytes: Arc::new(Mutex::new(Allowance::new(KEPT_BYTES, Instant::now()))),
+            kept_bytes: Arc::new(Mutex::new(Allowance::new(kept_bytes, Instant::now()))),
         }
     }
 
@@ -414,8 +422,8 @@ mod tests {
     #[test]
     fn a_plugin_that_talks_without_end_has_a_share_of_the_journal() {
         let database = log(100);
-        let trigger = |name: &str| TriggerLog::new(name.into(), Arc::clone(&database));
-        let (loud, quiet) = (trigger("loud"), trigger("quiet"));
+        let trigger = |name: &str, limit| TriggerLog::new(name.into(), Arc::clone(&database), limit);
+        let (loud, quiet) = (trigger("loud", KEPT_BYTES_PER_SECOND), trigger("quiet", 1));
         loud.push(
             LogLevel::Info,
             LogText::Static("starting execution of wal plugin."),
@@ -426,12 +434,17 @@ mod tests {
         quiet.warn("a word".to_owned());
         loud.warn("the last".to_owned());
         let kept = texts(&database.kept.waiting());
-        let share = usize::try_from(KEPT_BYTES.at_once).unwrap() / 60_000;
+        let share = usize::try_from(KEPT_SECONDS * KEPT_BYTES_PER_SECOND).unwrap() / 60_000;
         assert_eq!(kept.iter().filter(|text| text.len() == 60_000).count(), share);
         let refused = format!("{} lines were too much to be kept", 40 - share);
         assert_eq!(kept[share..], ["a word", &refused, "the last"]);
         // What is not kept is still there to be seen.
         assert_eq!(texts(&in_memory(&database)).len(), 1 + 40 - share);
+        quiet.warn("x".repeat(64));
+        assert!(
+            !texts(&database.kept.waiting()).contains(&"x".repeat(64)),
+            "each has its own limit"
+        );
     }
 
     #[test]

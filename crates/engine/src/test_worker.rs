@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidemill_ingest::DatabaseLines;
+use tidemill_triggers::ByteSize;
 use tidemill_worker::{ExitReason, OutputStream, WorkerEvents};
 use tidemill_worker_proto::{Failure, FromWorker, Load, LogLevel, ResponseHead, RunId, ToWorker, Work};
 use tokio::sync::oneshot;
@@ -19,10 +20,11 @@ use crate::plugin_logs::{LogText, level_name};
 use crate::plugin_state::TestState;
 use crate::services::Services;
 
-/// Lines of log that an answer holds; the rest is counted.
+/// Lines of log that an answer holds, and bytes of them; the rest is counted.
 const LOG_LINES_MAX: usize = 10_000;
 /// Bytes of a streamed answer that are kept; then its run is ended.
 const STREAMED_BYTES_MAX: usize = 1 << 20;
+const LOG_BYTES_MAX: usize = 16 << 20;
 
 /// What a dry run left behind.
 #[derive(Debug, Default)]
@@ -32,6 +34,8 @@ pub(crate) struct Captured {
     /// An answer that the plugin has streamed, as far as it came and is kept.
     pub(crate) streamed: Option<(ResponseHead, Vec<u8>)>,
     dropped_log_lines: usize,
+    log_bytes: usize,
+    written_bytes: u64,
 }
 
 impl Captured {
@@ -46,7 +50,9 @@ impl Captured {
     }
 
     fn log(&mut self, level: LogLevel, text: &str) {
-        if self.log_lines.len() < LOG_LINES_MAX {
+        let log_bytes = self.log_bytes + text.len();
+        if self.log_lines.len() < LOG_LINES_MAX && log_bytes <= LOG_BYTES_MAX {
+            self.log_bytes = log_bytes;
             self.log_lines.push(format!("{}: {text}", level_name(level)));
         } else {
             self.dropped_log_lines += 1;
@@ -92,6 +98,24 @@ impl TestEvents {
         self.reply(message, Bytes::new());
     }
 
+    /// Keeps lines that a run writes at once. All of them together are held until its end.
+    fn capture(&self, database: Option<String>, lines: Bytes) -> Result<(), String> {
+        let bytes_max = self.services.config.output_bytes_max;
+        let mut current = self.current.lock();
+        let written_bytes = current.captured.written_bytes + lines.len() as u64;
+        if written_bytes > bytes_max {
+            let bytes_max = ByteSize(bytes_max);
+            return Err(format!("a dry run may write {bytes_max} at once and no more"));
+        }
+        current.captured.written_bytes = written_bytes;
+        let database = database.unwrap_or_else(|| current.database.clone());
+        current
+            .captured
+            .immediate_writes
+            .push(DatabaseLines { database, lines });
+        Ok(())
+    }
+
     fn reply(&self, message: ToWorker, blob: Bytes) {
         if let Some(worker) = self.worker() {
             // A worker that has ended waits for nothing.
@@ -124,20 +148,8 @@ impl WorkerEvents for TestEvents {
             }
             FromWorker::AbandonQuery { call } => self.queries.abandon(call),
             FromWorker::Write { call, database, .. } => {
-                let mut current = self.current.lock();
-                let database = database.unwrap_or_else(|| current.database.clone());
-                current.captured.immediate_writes.push(DatabaseLines {
-                    database,
-                    lines: blob,
-                });
-                drop(current);
-                self.reply(
-                    ToWorker::WriteDone {
-                        call,
-                        outcome: Ok(()),
-                    },
-                    Bytes::new(),
-                );
+                let outcome = self.capture(database, blob);
+                self.reply(ToWorker::WriteDone { call, outcome }, Bytes::new());
             }
             FromWorker::GlobalCache { call, operation } => {
                 let (reply, value) = self.cache.operate(operation, &blob, Instant::now());
@@ -194,6 +206,7 @@ impl WorkerEvents for TestEvents {
 pub(crate) struct TestWorker {
     handle: Arc<dyn WorkerHandle>,
     events: Arc<TestEvents>,
+    memory_limit: MemoryLimit,
     runs: u64,
     /// See [`Services::environment_changes`].
     environment: u64,
@@ -234,6 +247,7 @@ impl TestWorker {
         Ok(Self {
             handle,
             events,
+            memory_limit,
             runs: 0,
             environment,
         })
@@ -291,12 +305,20 @@ impl TestWorker {
             }
             end
         };
-        let end = if let Ok(end) = tokio::time::timeout(time_limit, execution).await {
-            end
-        } else {
-            self.handle.kill().await;
-            let limit = humantime::format_duration(time_limit);
-            RunEnd::Lost(format!("the run exceeded its time limit of {limit}"))
+        let ended = tokio::select! {
+            end = execution => Ok(end),
+            reason = self.memory_limit.exceeded(self.handle.as_ref()) => Err(reason),
+            () = tokio::time::sleep(time_limit) => {
+                let limit = humantime::format_duration(time_limit);
+                Err(format!("the run exceeded its time limit of {limit}"))
+            }
+        };
+        let end = match ended {
+            Ok(end) => end,
+            Err(reason) => {
+                self.handle.kill().await;
+                RunEnd::Lost(reason)
+            }
         };
         let usable = !matches!(end, RunEnd::Lost(_));
         let mut captured = std::mem::take(&mut *self.events.current.lock()).captured;

@@ -137,7 +137,10 @@ impl Session {
     ) -> Arc<Self> {
         let observations = &services.observations;
         let database_log = observations.logs.of_database(key.database);
-        let log = TriggerLog::new(definition.trigger_name.as_str().into(), database_log);
+        let log_limit = definition.settings.log_limit.map(|limit| limit.0);
+        let kept_bytes_per_second = log_limit.unwrap_or(services.config.log_bytes_per_second);
+        let trigger_name = definition.trigger_name.as_str().into();
+        let log = TriggerLog::new(trigger_name, database_log, kept_bytes_per_second);
         let stats = observations
             .triggers
             .of_trigger(key, &definition.trigger_name, &observations.runs);

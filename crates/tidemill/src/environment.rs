@@ -44,6 +44,7 @@ pub(crate) const MAX_ATTEMPTS: &str = "INFLUXDB3_MAX_ATTEMPTS";
 pub(crate) const MAX_TRIGGER_DEPTH: &str = "INFLUXDB3_MAX_TRIGGER_DEPTH";
 pub(crate) const MEMORY_LIMIT: &str = "INFLUXDB3_MEMORY_LIMIT";
 pub(crate) const OUTPUT_LIMIT: &str = "INFLUXDB3_OUTPUT_LIMIT";
+pub(crate) const PLUGIN_LOG_LIMIT: &str = "INFLUXDB3_PLUGIN_LOG_LIMIT";
 pub(crate) const CATCH_UP: &str = "INFLUXDB3_CATCH_UP";
 pub(crate) const PLUGIN_SANDBOX: &str = "INFLUXDB3_PLUGIN_SANDBOX";
 pub(crate) const PLUGIN_USER: &str = "INFLUXDB3_PLUGIN_USER";

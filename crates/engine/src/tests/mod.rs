@@ -6,6 +6,7 @@ mod exactly_once;
 mod fake_clock;
 mod fake_python;
 mod lifecycle;
+mod limits;
 mod observations;
 mod request_triggers;
 mod schedules;

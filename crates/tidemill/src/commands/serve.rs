@@ -165,6 +165,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = environment::OUTPUT_LIMIT, default_value = "256MB", value_parser = parse_output_limit, value_name = "SIZE", help_heading = "Processing engine")]
     output_limit: ByteSize,
 
+    /// Bytes of a trigger's log that are kept across restarts, on average a second
+    #[arg(long, env = environment::PLUGIN_LOG_LIMIT, default_value = "16KB", value_name = "SIZE", help_heading = "Processing engine")]
+    plugin_log_limit: ByteSize,
+
     /// What becomes of instants of a schedule that were missed: none, latest, all
     #[arg(long, env = environment::CATCH_UP, default_value = "none", value_name = "WHICH", help_heading = "Processing engine")]
     catch_up: CatchUp,
@@ -363,6 +367,7 @@ impl ServeArgs {
                 async_concurrency_max: self.async_trigger_concurrency_limit.into(),
                 worker_memory_bytes_max: self.memory_limit.map(|bytes| bytes as u64),
                 output_bytes_max: self.output_limit.0,
+                log_bytes_per_second: self.plugin_log_limit.0,
                 catch_up: self.catch_up,
                 run_timeout: self.run_timeout.unwrap_or(engine.run_timeout),
                 request_timeout: self.run_timeout.unwrap_or(engine.request_timeout),
@@ -492,6 +497,7 @@ mod tests {
         let default = engine(&[]).unwrap();
         assert_eq!(default.worker_memory_bytes_max, None);
         assert_eq!(default.output_bytes_max, 256 << 20);
+        assert_eq!(default.log_bytes_per_second, 16 << 10);
         assert_eq!(default.catch_up, CatchUp::None);
         let given = engine(&[
             "--memory-limit",

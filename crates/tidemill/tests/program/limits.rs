@@ -104,8 +104,6 @@ def attempt(action, *args):
 def process_request(influxdb3_local, query_parameters, *a):
     if query_parameters["way"] == "text":
         return "x" * 1_000_000_000
-    if query_parameters["way"] == "parts":
-        return (b"x" * 1_000_000 for _ in range(1_000))
     lines = "flood v=1 1\n" * (1_000_000_000 // 12)
     influxdb3_local.info(lines)
     return {
@@ -123,19 +121,17 @@ async fn a_gigabyte_of_output_is_an_error_of_its_run() {
         .create_trigger("d", "flood", "flood.py", "request:flood", json!({}))
         .await;
     let limit = 4 << 20;
-    for way in ["text", "parts"] {
-        let answer = server.get(&format!("/api/v3/engine/flood?way={way}")).await;
-        assert_eq!(answer.status, 500, "{way}");
-        let error = answer.json()["error"].as_str().unwrap_or_default().to_owned();
-        assert_eq!(
-            error,
-            format!(
-                "the run exceeds the trigger's output limit of {limit} bytes: its answer has 1000000000, the lines that it \
-                 writes have 0"
-            )
-        );
-        everything_works(&server, 1).await;
-    }
+    let answer = server.get("/api/v3/engine/flood?way=text").await;
+    assert_eq!(answer.status, 500);
+    let error = answer.json()["error"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(
+        error,
+        format!(
+            "the run exceeds the trigger's output limit of {limit} bytes: its answer has 1000000000, the lines that it \
+             writes have 0"
+        )
+    );
+    everything_works(&server, 1).await;
     let answer = server.get("/api/v3/engine/flood?way=writes").await;
     assert_eq!(
         answer.json(),
