@@ -162,7 +162,7 @@ impl Report {
             "# Faults
 
 Each fault is brought about on a real server, release build, through the interfaces that everybody has. Meanwhile others go on: a durable
-write of one row every 5 ms, a query and a request to a healthy trigger every 40 ms each, and a healthy synchronous trigger that
+write of ten rows every 20 ms, a query and a request to a healthy trigger every 40 ms each, and a healthy synchronous trigger that
 derives a row from every row written. The figures say what these others noticed; the last column says what became of the faulty
 trigger.
 
