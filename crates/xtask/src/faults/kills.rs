@@ -178,7 +178,7 @@ impl Site {
             kills.workers, kills.servers, kills.with_workers, kills.while_starting
         ));
         finding.within(
-            "the slowest start with the rows so far answered",
+            "healthy again, at the slowest,",
             kills.slowest_start,
             RESTART_LIMIT,
         );
@@ -274,10 +274,15 @@ impl Site {
             require_derived(finding, how, &source, &derived);
         }
         finding.tell(format!(
-            "{} rows acknowledged, {} more whose answer was cut off; each there and derived exactly once by a synchronous and by an asynchronous trigger",
+            "{} rows acknowledged, {} more there whose answer was cut off",
             account.acknowledged.len(),
-            source.len() - account.acknowledged.len()
+            source.len().saturating_sub(account.acknowledged.len())
         ));
+        if finding.violations().is_empty() {
+            finding.tell(
+                "each of them there, and derived exactly once by a synchronous and by an asynchronous trigger",
+            );
+        }
         if self.has_state {
             self.check_tally(finding, rows).await?;
         } else {

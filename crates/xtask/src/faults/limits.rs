@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::bed::{Bed, DATABASE};
 use super::finding::Finding;
-use super::neighbours::{DERIVED, Observed, SOURCE, Series};
+use super::neighbours::{DERIVED, Observed, SOURCE, Series, WRITE_ROWS};
 use crate::failure::Failure;
 use crate::statistics::percentile;
 
@@ -47,7 +47,7 @@ impl Noticed {
         ] {
             require_answers(finding, what, series);
         }
-        let rows = observed.writes.answered() as u64;
+        let rows = observed.writes.answered() as u64 * WRITE_ROWS;
         let delays_ms = require_derived(bed, fault, rows, finding).await?;
         let growth_bytes = observed
             .server_bytes_max

@@ -171,7 +171,9 @@ async fn try_one(bed: &mut Bed, fault: Fault) -> Result<(Finding, Option<Noticed
         finding.require(false, format!("the server ended with {status}"));
         return Ok((finding, None));
     }
-    if finding.skip_reason().is_some() {
+    // A fault that could not even be set up was over before anybody noticed anything.
+    if finding.skip_reason().is_some() || observed.writes.answered() == 0 && !finding.violations().is_empty()
+    {
         return Ok((finding, None));
     }
     let noticed = Noticed::judge(bed, &fault.name(), &observed, &mut finding).await?;

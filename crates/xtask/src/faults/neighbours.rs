@@ -15,7 +15,10 @@ use crate::http::{Answer, Endpoint};
 use crate::process_info::resident_bytes;
 use crate::statistics::percentile;
 
-const WRITE_EVERY: Duration = Duration::from_millis(5);
+/// Slow enough that a machine short of cores does not let writes queue up behind each other.
+const WRITE_EVERY: Duration = Duration::from_millis(20);
+/// Rows of one write.
+pub(super) const WRITE_ROWS: u64 = 10;
 const QUERY_EVERY: Duration = Duration::from_millis(40);
 const REQUEST_EVERY: Duration = Duration::from_millis(40);
 const MEMORY_EVERY: Duration = Duration::from_millis(50);
@@ -132,7 +135,7 @@ async fn work(
     let request = endpoint.get(target);
     let server_bytes_before = resident_bytes(server_pid);
     let (writes, queries, requests, server_bytes_max) = tokio::join!(
-        repeat(endpoint, WRITE_EVERY, stop, |number| row(
+        repeat(endpoint, WRITE_EVERY, stop, |number| rows(
             endpoint, database, writer, number
         )),
         repeat(endpoint, QUERY_EVERY, stop, |_| query.clone()),
@@ -148,11 +151,20 @@ async fn work(
     }
 }
 
-/// A write request with one row, whose time is now.
-fn row(endpoint: &Endpoint, database: &str, writer: &str, number: u64) -> Vec<u8> {
-    let line = format!("{SOURCE},writer={writer} number={number}i {}", now_ns());
-    let mut request = write_head(endpoint, database, line.len());
-    request.extend_from_slice(line.as_bytes());
+/// The write request of that number: rows whose times are now, each a nanosecond apart.
+fn rows(endpoint: &Endpoint, database: &str, writer: &str, request: u64) -> Vec<u8> {
+    let now_ns = now_ns();
+    let lines: String = (0..WRITE_ROWS)
+        .map(|row| {
+            let number = request * WRITE_ROWS + row;
+            format!(
+                "{SOURCE},writer={writer} number={number}i {}\n",
+                now_ns + u128::from(row)
+            )
+        })
+        .collect();
+    let mut request = write_head(endpoint, database, lines.len());
+    request.extend_from_slice(lines.as_bytes());
     request
 }
 

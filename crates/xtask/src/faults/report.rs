@@ -162,7 +162,7 @@ impl Report {
             "# Faults
 
 Each fault is brought about on a real server, release build, through the interfaces that everybody has. Meanwhile others go on: a durable
-write of one row every 5 ms, a query and a request to a healthy trigger every 40 ms each, and a healthy synchronous trigger that
+write of ten rows every 20 ms, a query and a request to a healthy trigger every 40 ms each, and a healthy synchronous trigger that
 derives a row from every row written. The figures say what these others noticed; the last column says what became of the faulty
 trigger.
 
@@ -197,4 +197,42 @@ fn first_line_of(command: &mut Command) -> Result<String, Failure> {
     let output = command.output().during(format!("cannot start {name}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(finding: Finding) -> Row {
+        Row {
+            fault: Fault::Orphans,
+            finding,
+            noticed: None,
+        }
+    }
+
+    #[test]
+    fn a_violation_stands_before_what_else_is_told() {
+        let mut finding = Finding::default();
+        finding.tell("2 children ended with it");
+        assert_eq!(row(finding).verdict(), "ok");
+
+        let mut finding = Finding::default();
+        finding.tell("2 children ended with it");
+        finding.require(false, "1 child outlives it");
+        let row = row(finding);
+        assert_eq!(row.verdict(), "**FAILED**");
+        assert_eq!(row.outcome(), "**1 child outlives it**; 2 children ended with it");
+    }
+
+    #[test]
+    fn what_was_not_tried_is_not_ok() {
+        let row = row(Finding::skipped("no limit"));
+        assert_eq!((row.verdict(), row.outcome()), ("skipped", "no limit".to_owned()));
+    }
+
+    #[test]
+    fn text_stays_in_its_cell() {
+        assert_eq!(in_a_cell("a|b\nc"), "a\\|b c");
+    }
 }

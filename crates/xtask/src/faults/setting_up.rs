@@ -96,7 +96,7 @@ pub(super) async fn intervals(bed: &mut Bed) -> Result<Finding, Failure> {
     Ok(finding)
 }
 
-/// A module that cannot be imported is repaired: rows written meanwhile wait for it.
+/// A module that cannot be imported is repaired: with `retry`, rows written meanwhile wait for it.
 pub(super) async fn broken_import(bed: &mut Bed) -> Result<Finding, Failure> {
     const ROWS: u64 = 500;
     let working = bed.plugin("derive.py")?;
@@ -105,7 +105,8 @@ pub(super) async fn broken_import(bed: &mut Bed) -> Result<Finding, Failure> {
         &format!("import a_module_that_is_not_there\n{working}"),
     )?;
     let arguments = json!({ "into": "repaired_back" });
-    bed.create("broken", "broken.py", "table:repaired", json!({}), arguments)
+    let settings = json!({ "error_behavior": "retry" });
+    bed.create("broken", "broken.py", "table:repaired", settings, arguments)
         .await?;
     let mut finding = Finding::default();
     let started = Instant::now();
