@@ -157,14 +157,14 @@ pub(crate) struct RunRecord {
 }
 
 impl RunRecord {
-    /// A run begins.
+    /// A run is about to begin. One that is never handed over has not begun, and is not counted.
     pub(crate) fn begin(stats: Arc<TriggerStats>, run_id: String, rows_in: u64) -> Self {
         let now = Instant::now();
         Self {
             stats,
             run_id,
             rows_in,
-            start_ns: now_ns(),
+            start_ns: 0,
             started: now,
             attempt_started: now,
             attempts: 0,
@@ -223,6 +223,9 @@ impl RunRecord {
 
 impl Drop for RunRecord {
     fn drop(&mut self) {
+        if self.attempts == 0 {
+            return;
+        }
         let duration = self.started.elapsed();
         self.stats
             .run_ended(self.status, duration, self.rows_in, self.lines_written, || {

@@ -256,6 +256,9 @@ impl TriggerBoard {
         trigger_name: &str,
         runs: &KeptDatabases<RunRow>,
     ) -> Arc<TriggerStats> {
+        if let Some(stats) = self.triggers.read().get(&key) {
+            return Arc::clone(stats);
+        }
         let history = || runs.of_database(key.database);
         let new = || Arc::new(TriggerStats::new(trigger_name.into(), history()));
         Arc::clone(self.triggers.write().entry(key).or_insert_with(new))
