@@ -81,6 +81,8 @@ struct JournalsOf<R> {
     config: JournalConfig,
     kept: Arc<KeptDatabases<R>>,
     open: Mutex<HashMap<DatabaseId, OpenJournal>>,
+    /// Held while journals are opened and appended to: never is one opened twice.
+    copying: Mutex<()>,
     stop: CancellationToken,
 }
 
@@ -99,6 +101,7 @@ impl<R: KeptRow> JournalsOf<R> {
             config,
             kept,
             open: Mutex::default(),
+            copying: Mutex::default(),
             stop: CancellationToken::new(),
         });
         tokio::spawn(Arc::clone(&journals).run(live));
@@ -139,6 +142,7 @@ impl<R: KeptRow> JournalsOf<R> {
 
     /// Opens the journals of databases that are there, and removes those of others. Answers whether all went well.
     async fn restore(&self, live: &HashSet<DatabaseId>) -> bool {
+        let _copying = self.copying.lock().await;
         let listed = match self.store.list_with_delimiter(Some(&self.folder)).await {
             Ok(listed) => listed,
             Err(error) => {
@@ -187,6 +191,7 @@ impl<R: KeptRow> JournalsOf<R> {
 
     /// Appends what waits. Databases that have gone take their journals with them. Answers whether all went well.
     async fn copy(&self) -> bool {
+        let _copying = self.copying.lock().await;
         let mut is_complete = true;
         let databases: HashMap<_, _> = self.kept.all().into_iter().collect();
         let known: HashSet<DatabaseId> = self.open.lock().await.keys().copied().collect();
