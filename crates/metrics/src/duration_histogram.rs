@@ -5,7 +5,9 @@ use std::time::Duration;
 
 /// Upper bounds of the buckets, in nanoseconds: from what a request to a small plugin takes to the longest run that is
 /// allowed by default.
-pub const BUCKET_BOUNDS_NS: [u64; 19] = [
+pub const BUCKET_BOUNDS_NS: [u64; 21] = [
+    25_000,
+    50_000,
     100_000,
     250_000,
     500_000,
@@ -86,9 +88,9 @@ mod tests {
             (durations.count, durations.sum_ns),
             (5, 1_000_200_001 + u64::MAX / 4)
         );
-        assert_eq!(durations.at_most[..2], [2, 3]);
-        assert_eq!(durations.at_most[11..13], [3, 4]);
-        assert_eq!(durations.at_most[18], 4);
+        assert_eq!(durations.at_most[..4], [1, 1, 2, 3]);
+        assert_eq!(durations.at_most[13..15], [3, 4]);
+        assert_eq!(durations.at_most[20], 4);
         assert!(BUCKET_BOUNDS_NS.is_sorted());
     }
 }

@@ -157,9 +157,10 @@ mod tests {
         let text = text.into_text();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[1], "# TYPE d_seconds histogram");
-        assert_eq!(lines[2], "d_seconds_bucket{t=\"x\",le=\"0.0001\"} 1");
+        assert_eq!(lines[2], "d_seconds_bucket{t=\"x\",le=\"0.000025\"} 0");
+        assert_eq!(lines[4], "d_seconds_bucket{t=\"x\",le=\"0.0001\"} 1");
         assert_eq!(
-            lines[20..],
+            lines[22..],
             [
                 "d_seconds_bucket{t=\"x\",le=\"600\"} 1",
                 "d_seconds_bucket{t=\"x\",le=\"+Inf\"} 2",
