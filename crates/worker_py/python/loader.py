@@ -89,10 +89,19 @@ class Plugin:
 
     def _unload(self):
         self._module = None
-        for name in self._module_names:
+        for name in self._module_names | self._namespaces():
             sys.modules.pop(name, None)
         self._module_names.clear()
         self._forget_folders()
+
+    def _namespaces(self):
+        """Folders without an `__init__.py` that modules of the plugin lie in: nobody loads them, so nobody has noted them, but
+        they hold the modules as attributes."""
+        names = {name[:at] for name in self._module_names for at, letter in enumerate(name) if letter == "."}
+        return {name for name in names if self._owns_all(getattr(sys.modules.get(name), "__path__", ()))}
+
+    def _owns_all(self, folders):
+        return all(self.owns(os.path.join(folder, "")) for folder in folders)
 
     def _forget_folders(self):
         # Finders remember listings for as long as a folder's time stamp stands still, which may be longer than an edit
