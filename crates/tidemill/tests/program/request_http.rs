@@ -147,10 +147,10 @@ def process_request(influxdb3_local, query_parameters, request_headers, request_
         os._exit(1)
     if "id" not in query_parameters:
         return str(os.getpid())
-    cache, own = influxdb3_local.cache, query_parameters["id"]
-    cache.put(own, os.getpid(), use_global=True)
-    for _ in range(2_000):
-        other = cache.get("2" if own == "1" else "1", use_global=True)
+    cache, own, met = influxdb3_local.cache, query_parameters["id"], query_parameters["round"]
+    cache.put(met + own, os.getpid(), use_global=True)
+    for _ in range(100):
+        other = cache.get(met + ("2" if own == "1" else "1"), use_global=True)
         if other is not None:
             return [os.getpid(), other]
         time.sleep(0.01)
@@ -162,12 +162,15 @@ def process_request(influxdb3_local, query_parameters, request_headers, request_
     server
         .create_trigger("d", "pair", "pair.py", "request:pair", more)
         .await;
-    // Runs of one process come one after the other: together they are only with two.
-    let (first, second) = tokio::join!(
-        server.get("/api/v3/engine/pair?id=1"),
-        server.get("/api/v3/engine/pair?id=2"),
-    );
-    let (first, second) = (first.json(), second.json());
+    // Runs of one process come one after the other: together they are only with two, once both have started.
+    let mut round = 0;
+    let meet = async || {
+        round += 1;
+        let paths = [1, 2].map(|id| format!("/api/v3/engine/pair?id={id}&round={round}-"));
+        let (first, second) = tokio::join!(server.get(&paths[0]), server.get(&paths[1]));
+        (first.status == 200 && second.status == 200).then(|| (first.json(), second.json()))
+    };
+    let (first, second) = eventually("two processes answer", meet).await;
     assert!(first[0] != first[1], "{first} {second}");
     assert_eq!([&first[0], &first[1]], [&second[1], &second[0]]);
     // While one comes back, the other answers.

@@ -1,7 +1,7 @@
 //! What `process_request` may return.
 
 use tidemill_worker_proto::{
-    EntryPoint, Failure, FailureKind, FromWorker, Outcome, RESPONSE_WINDOW_BYTES, ToWorker,
+    EntryPoint, Failure, FailureKind, Frame, FromWorker, Outcome, RESPONSE_WINDOW_BYTES, ToWorker,
 };
 
 use crate::harness::{Finished, Session, request_work};
@@ -226,20 +226,27 @@ def process_request(api, parameters, headers, body, args):
 ",
     );
     let run = session.begin(request_work(&[], &[]), &[]);
-    let mut untaken = 0;
     let mut received = Vec::new();
-    // Everything that may come without our taking it.
-    while untaken + 100_000 <= RESPONSE_WINDOW_BYTES {
-        let frame = session.next();
-        untaken += frame.blob.len();
-        received.extend_from_slice(&frame.blob);
-    }
-    let bytes = untaken as u64;
-    session.send(&ToWorker::ResponseTaken { run, bytes }, &[]);
-    let finished = session.finish(run, |call, _| panic!("{call:?}"));
-    let streamed = finished.streamed.unwrap();
-    for part in &streamed.parts {
-        received.extend_from_slice(part);
+    let mut untaken = 0;
+    loop {
+        // Everything that may come without our taking it; only then is some taken.
+        let Frame { head, blob } = session.next();
+        received.extend_from_slice(&blob);
+        untaken += blob.len();
+        assert!(untaken <= RESPONSE_WINDOW_BYTES, "{untaken}");
+        if untaken + 100_000 > RESPONSE_WINDOW_BYTES {
+            let bytes = untaken as u64;
+            session.send(&ToWorker::ResponseTaken { run, bytes }, &[]);
+            untaken = 0;
+        }
+        match head {
+            FromWorker::ResponseBegun { .. } | FromWorker::ResponsePart { .. } => {}
+            FromWorker::Finished { outcome, .. } => {
+                assert!(matches!(outcome, Outcome::Returned { .. }), "{outcome:?}");
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
     }
     assert_eq!(received.len(), 64 * 100_000 + 2);
     assert!(received.ends_with(b"64"));
