@@ -21,6 +21,7 @@ mod bystanders;
 mod checks;
 mod compile;
 mod demo;
+mod disk;
 mod failure;
 mod faults;
 mod http;

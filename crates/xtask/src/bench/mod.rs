@@ -15,7 +15,6 @@ use crate::prerequisites;
 use crate::workspace::Workspace;
 
 mod budget;
-mod disk;
 mod load;
 mod measure;
 mod report;

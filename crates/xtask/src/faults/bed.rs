@@ -96,6 +96,7 @@ impl Bed {
     pub(super) fn neighbours(&self, fault: &str) -> Result<Neighbours, Failure> {
         Neighbours::start(
             self.api.endpoint(),
+            self.directory.path().to_owned(),
             self.pid,
             DATABASE,
             fault.to_owned(),

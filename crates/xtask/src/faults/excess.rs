@@ -185,7 +185,7 @@ pub(super) async fn feedback(bed: &mut Bed) -> Result<Finding, Failure> {
     );
     let is_told = bed.log_has("feed_a", "depth").await? || bed.log_has("feed_b", "depth").await?;
     finding.require(is_told, "no log line says that the loop was stopped");
-    bed.delete(&mut finding, "feed_a").await?;
+    bed.api.delete_trigger(DATABASE, "feed_a").await?;
     bed.delete(&mut finding, "feed_b").await?;
     Ok(finding)
 }

@@ -2,6 +2,7 @@
 //! thread of their own, so that what the fault itself needs does not hold them up, and they keep their pace: a request that
 //! has to wait for the one before it counts from when it was due.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -10,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::api::{Api, query_request, write_head};
+use crate::disk::watch_sync_ms;
 use crate::failure::{During, Failure};
 use crate::http::{Answer, Endpoint};
 use crate::process_info::resident_bytes;
@@ -34,6 +36,7 @@ pub(super) const DERIVED: &str = "rows_derived";
 pub(super) struct Neighbours {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<Observed, Failure>>,
+    disk: JoinHandle<Result<Vec<f64>, Failure>>,
 }
 
 /// What they have noticed.
@@ -41,6 +44,8 @@ pub(super) struct Observed {
     pub writes: Series,
     pub queries: Series,
     pub requests: Series,
+    /// Milliseconds of durable appends beside the server, on the same disk.
+    pub disk_ms: Vec<f64>,
     pub server_bytes_before: u64,
     pub server_bytes_max: u64,
 }
@@ -89,9 +94,11 @@ impl Series {
 }
 
 impl Neighbours {
-    /// Sets them to work on a server; `writer` marks the rows they write, `target` is a healthy request trigger.
+    /// Sets them to work on a server; `writer` marks the rows they write, `target` is a healthy request trigger, `disk` a
+    /// directory on the server's disk.
     pub(super) fn start(
         endpoint: &Endpoint,
+        disk: PathBuf,
         server_pid: u32,
         database: &'static str,
         writer: String,
@@ -110,15 +117,21 @@ impl Neighbours {
                 Ok(runtime.block_on(work))
             })
             .during("cannot start a thread")?;
-        Ok(Neighbours { stop, thread })
+        let told_to_stop = Arc::clone(&stop);
+        let disk = thread::Builder::new()
+            .name("disk".to_owned())
+            .spawn(move || watch_sync_ms(&disk, WRITE_EVERY, &told_to_stop))
+            .during("cannot start a thread")?;
+        Ok(Neighbours { stop, thread, disk })
     }
 
     /// Lets each finish what it has begun. Waits on this thread, at most as long as the neighbours' patience.
     pub(super) fn finish(self) -> Result<Observed, Failure> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread
-            .join()
-            .map_err(|_| Failure::new("the neighbours broke down"))?
+        let broke_down = |_| Failure::new("the neighbours broke down");
+        let mut observed = self.thread.join().map_err(broke_down)??;
+        observed.disk_ms = self.disk.join().map_err(broke_down)??;
+        Ok(observed)
     }
 }
 
@@ -146,6 +159,7 @@ async fn work(
         writes,
         queries,
         requests,
+        disk_ms: Vec::new(),
         server_bytes_before,
         server_bytes_max,
     }

@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::triggers::{FIRST_ANSWER_LIMIT, Plugin, Trigger, with_triggers};
 use super::{Findings, milliseconds};
 use crate::api::write_head;
-use crate::bench::disk;
 use crate::bench::measure::Measure;
 use crate::bench::subject::Subject;
+use crate::disk;
 use crate::failure::Failure;
 use crate::statistics::percentile;
 

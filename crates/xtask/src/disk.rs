@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::failure::{During, Failure};
 
@@ -21,6 +23,23 @@ pub(crate) fn sync_ms(directory: &Path) -> Result<f64, Failure> {
         quickest_ms = quickest_ms.min(append_and_sync(&mut file).during(&complaint)?);
     }
     Ok(quickest_ms)
+}
+
+/// Milliseconds of appends with their `fdatasync` in `directory`, one after the other with pauses, until told to stop: what
+/// others do to the disk meanwhile is in them. Keeps the calling thread.
+pub(crate) fn watch_sync_ms(
+    directory: &Path,
+    pause: Duration,
+    stop: &AtomicBool,
+) -> Result<Vec<f64>, Failure> {
+    let complaint = format!("cannot write in {}", directory.display());
+    let mut file = tempfile::tempfile_in(directory).during(&complaint)?;
+    let mut milliseconds = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        milliseconds.push(append_and_sync(&mut file).during(&complaint)?);
+        thread::sleep(pause);
+    }
+    Ok(milliseconds)
 }
 
 fn append_and_sync(file: &mut File) -> std::io::Result<f64> {
