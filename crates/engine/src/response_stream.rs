@@ -115,7 +115,11 @@ impl Stream for ResponseStream {
             match shared.end {
                 None => shared.reader = Some(context.waker().clone()),
                 Some(Ok(())) => return Poll::Ready(None),
-                Some(Err(broken)) => return Poll::Ready(Some(Err(broken))),
+                Some(Err(broken)) => {
+                    // Told once: whoever reads to the end comes to one.
+                    shared.end = Some(Ok(()));
+                    return Poll::Ready(Some(Err(broken)));
+                }
             }
             return Poll::Pending;
         }

@@ -66,7 +66,22 @@ impl TriggerProgress {
 struct Recorded {
     cursor: Position,
     state: BTreeMap<String, Bytes>,
+    /// The size of `state`, see [`entry_bytes`].
+    state_bytes: usize,
     scheduled_ns: Option<i64>,
+}
+
+/// What an entry of a state counts for.
+fn entry_bytes(key: &str, value: Option<&Bytes>) -> usize {
+    value.map_or(0, |value| key.len() + value.len())
+}
+
+impl Recorded {
+    /// The size of the state after a change, in bytes, where it was `bytes` before; no change may name a key again.
+    fn bytes_after(&self, bytes: usize, change: &StateChange) -> usize {
+        let before = entry_bytes(&change.key, self.state.get(&change.key));
+        bytes - before + entry_bytes(&change.key, change.value.as_ref())
+    }
 }
 
 /// The committed progress and state of every trigger.
@@ -84,7 +99,9 @@ impl Triggers {
         let recorded = by_trigger.entry(progress.trigger).or_default();
         recorded.cursor.merge(&progress.cursor);
         recorded.scheduled_ns = recorded.scheduled_ns.max(progress.scheduled_ns);
-        for StateChange { key, value } in &progress.state {
+        for change in &progress.state {
+            recorded.state_bytes = recorded.bytes_after(recorded.state_bytes, change);
+            let StateChange { key, value } = change;
             match value {
                 // A copy: the bytes may be a part of a log segment or of a worker's message.
                 Some(value) => drop(recorded.state.insert(key.clone(), Bytes::copy_from_slice(value))),
@@ -112,20 +129,14 @@ impl Triggers {
         keys.filter(|key| key.starts_with(prefix)).cloned().collect()
     }
 
-    /// The size of a trigger's state after some changes, in bytes.
+    /// The size of a trigger's state after some changes, each of another key, in bytes.
     pub(crate) fn state_bytes_after(&self, trigger: TriggerKey, changes: &[StateChange]) -> usize {
-        let entry_bytes = |key: &str, value: &Bytes| key.len() + value.len();
         let by_trigger = self.by_trigger.read();
-        let state = by_trigger.get(&trigger).map(|recorded| &recorded.state);
-        let unchanged = state
-            .into_iter()
-            .flatten()
-            .filter(|(key, _)| changes.iter().all(|change| change.key != **key));
-        let unchanged: usize = unchanged.map(|(key, value)| entry_bytes(key, value)).sum();
-        let changed = changes
-            .iter()
-            .filter_map(|change| Some(entry_bytes(&change.key, change.value.as_ref()?)));
-        unchanged + changed.sum::<usize>()
+        let none = Recorded::default();
+        let recorded = by_trigger.get(&trigger).unwrap_or(&none);
+        changes.iter().fold(recorded.state_bytes, |bytes, change| {
+            recorded.bytes_after(bytes, change)
+        })
     }
 
     pub(crate) fn forget(&self, trigger: TriggerKey) {

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::{CronSchedule, TriggerSpec};
 
 /// How many instants of a cron expression are counted one by one; beyond it a count is a lower bound.
-const COUNT_MAX: u64 = 10_000;
+pub(crate) const COUNT_MAX: u64 = 10_000;
 
 /// The instants at which a scheduled trigger runs.
 #[derive(Clone, Debug)]

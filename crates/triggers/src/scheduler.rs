@@ -181,6 +181,7 @@ mod tests {
 
     use super::*;
     use crate::TriggerSpec;
+    use crate::schedule::COUNT_MAX;
 
     fn schedule(spec: &str) -> Schedule {
         Schedule::new(&TriggerSpec::parse(spec).unwrap()).unwrap()
@@ -364,7 +365,9 @@ mod tests {
                         prop_assert_eq!(schedule.last_until(next), Some(next));
                         // Every instant is accounted for: run or skipped.
                         let due = schedule.count(base, next) - 1;
-                        prop_assert_eq!(decided_on, due);
+                        // Of very many, not all are counted.
+                        let counts_all = due + 1 < COUNT_MAX;
+                        prop_assert!(decided_on == due || (!counts_all && decided_on > due), "{decided_on} of {due}");
                         // The clock is never waited for longer than to the next instant and a set-back that is put up with.
                         let usual = schedule.first_after(now).unwrap();
                         let interval = schedule.first_after(usual).unwrap() - usual;

@@ -217,13 +217,17 @@ async fn a_client_that_takes_nothing_stops_the_generator() {
 #[tokio::test]
 async fn a_client_that_leaves_ends_its_run() {
     let server = with_streams(false).await;
-    // The second waits behind the first, and has not begun when its client leaves.
-    let clients = ["sleep", "written"].map(|form| {
-        let request = server.request(reqwest::Method::GET, &path(form));
-        tokio::spawn(request.send())
-    });
+    let ask = |form| tokio::spawn(server.request(reqwest::Method::GET, &path(form)).send());
+    let sleeping = ask("sleep");
     logged(&server, "INFO: asleep").await;
-    for client in &clients {
+    // The second waits behind the first, and has not begun when its client leaves.
+    let waiting = ask("written");
+    let both_are_there = async || {
+        let sql = "SELECT runs_in_flight FROM system.processing_engine_trigger_status";
+        (server.query("d", sql).await == [json!({"runs_in_flight": 2})]).then_some(())
+    };
+    eventually("both requests are there", both_are_there).await;
+    for client in [sleeping, waiting] {
         client.abort();
     }
     logged(&server, "INFO: awake").await;

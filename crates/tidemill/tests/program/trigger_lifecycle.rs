@@ -224,7 +224,7 @@ async fn a_trigger_is_changed_while_it_runs() {
     assert_eq!(server.query("d", sql).await, [row(false, "other.py")]);
 
     for (options, code, text) in [
-        (&[][..], 2, "required arguments were not provided"),
+        (&[][..], 2, "nothing to change"),
         (&["--enabled", "--disabled"], 2, "cannot be used with"),
         (
             &["--error-behavior", "panic"],
