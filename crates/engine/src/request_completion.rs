@@ -143,9 +143,10 @@ impl RequestCompletion {
         session
             .log
             .push(LogLevel::Info, LogText::Finished(self.started.elapsed()));
-        if let Some(stream) = self.stream {
+        let (stream, reply) = self.leave();
+        if let Some(stream) = stream {
             stream.end(Ok(()));
-        } else if let Some((reply, ResponseHead { status, headers })) = self.reply.zip(response) {
+        } else if let Some((reply, ResponseHead { status, headers })) = reply.zip(response) {
             let _ = reply.send(Ok(PluginResponse {
                 status,
                 headers,
@@ -162,11 +163,17 @@ impl RequestCompletion {
         if let Some(traceback) = traceback {
             session.log.error(traceback);
         }
-        if let Some(stream) = self.stream {
+        let (stream, reply) = self.leave();
+        if let Some(stream) = stream {
             stream.end(Err(BrokenAnswer));
-        } else if let Some(reply) = self.reply {
+        } else if let Some(reply) = reply {
             let _ = reply.send(Err(RequestError::Failed(text)));
         }
+    }
+
+    /// Gives its place back and counts the run: before the client knows, so that its next request finds the place free.
+    fn leave(self) -> (Option<ResponseSender>, Option<Reply>) {
+        (self.stream, self.reply)
     }
 }
 

@@ -80,7 +80,7 @@ impl Recorded {
     /// The size of the state after a change, in bytes, where it was `bytes` before; no change may name a key again.
     fn bytes_after(&self, bytes: usize, change: &StateChange) -> usize {
         let before = entry_bytes(&change.key, self.state.get(&change.key));
-        bytes - before + entry_bytes(&change.key, change.value.as_ref())
+        (bytes + entry_bytes(&change.key, change.value.as_ref())).saturating_sub(before)
     }
 }
 
