@@ -88,7 +88,16 @@ impl Bed {
         if !both_run {
             return Err(Failure::new("the healthy triggers have not got two processes"));
         }
-        self.healthy_workers = descendants(self.pid).into_iter().collect();
+        self.note_healthy_processes().await
+    }
+
+    /// Learns which processes are those of the healthy triggers: they get new ones when packages are installed.
+    pub(super) async fn note_healthy_processes(&mut self) -> Result<(), Failure> {
+        const PROCESSES: &str = "SELECT process_id FROM system.processing_engine_trigger_status \
+                                 WHERE trigger_name IN ('derive', 'healthy')";
+        let rows = self.api.query_or_nothing(DATABASE, PROCESSES).await?;
+        let ids = rows.iter().filter_map(|row| row.get("process_id")?.as_u64());
+        self.healthy_workers = ids.filter_map(|id| u32::try_from(id).ok()).collect();
         Ok(())
     }
 
@@ -215,7 +224,7 @@ impl Bed {
     /// The only number in the first row of a query, by the name `n`; zero where its table is not there yet.
     pub(super) async fn number(&mut self, sql: &str) -> Result<u64, Failure> {
         let rows = self.api.query_or_nothing(DATABASE, sql).await?;
-        Ok(rows.first().and_then(|row| row["n"].as_u64()).unwrap_or(0))
+        Ok(rows.first().and_then(|row| row.get("n")?.as_u64()).unwrap_or(0))
     }
 
     /// Waits until [`Bed::number`] has reached a value; how long that took, or `None` where it never did.

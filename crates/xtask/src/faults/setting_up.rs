@@ -215,6 +215,7 @@ pub(super) async fn package_upgrade(bed: &mut Bed) -> Result<Finding, Failure> {
             others.first().map_or("", String::as_str)
         ),
     );
+    bed.note_healthy_processes().await?;
     bed.delete(&mut finding, "version").await?;
     Ok(finding)
 }
