@@ -19,13 +19,16 @@ pub(crate) struct Batches {
     pub(crate) batches: Vec<RecordBatch>,
 }
 
+/// Buffers within a stream begin at multiples of this, in bytes.
+const STREAM_ALIGNMENT: usize = 8;
+
 /// Decodes self-contained streams, in order.
 pub(crate) fn decode(streams: &[Bytes]) -> Result<Batches, ArrowError> {
     let mut schema: Option<SchemaRef> = None;
     let mut batches = Vec::new();
     for stream in streams {
         let mut decoder = StreamDecoder::new();
-        let mut buffer = Buffer::from(stream.clone());
+        let mut buffer = aligned(stream);
         while let Some(batch) = decoder.decode(&mut buffer)? {
             batches.push(batch);
         }
@@ -38,6 +41,16 @@ pub(crate) fn decode(streams: &[Bytes]) -> Result<Batches, ArrowError> {
         schema: schema.unwrap_or_else(|| Arc::new(Schema::empty())),
         batches,
     })
+}
+
+/// A stream where Arrow can use it. It lies anywhere in a message, and Arrow would copy buffer by buffer what needs another
+/// place, but not the offsets of unions: so it is moved as a whole.
+fn aligned(stream: &Bytes) -> Buffer {
+    if stream.as_ptr().align_offset(STREAM_ALIGNMENT) == 0 {
+        Buffer::from(stream.clone())
+    } else {
+        Buffer::from_slice_ref(stream)
+    }
 }
 
 impl Batches {

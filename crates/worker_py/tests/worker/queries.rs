@@ -312,6 +312,20 @@ fn nested_values() {
         ],
     );
     check(array(union.unwrap()), &["4", "'s'"]);
+    let fields = UnionFields::from_fields([
+        Field::new("i", arrow::datatypes::DataType::Int64, true),
+        Field::new("s", arrow::datatypes::DataType::Utf8, true),
+    ]);
+    let dense = UnionArray::try_new(
+        fields,
+        ScalarBuffer::from(vec![1_i8, 0, 1]),
+        Some(ScalarBuffer::from(vec![1, 0, 0])),
+        vec![
+            array(Int64Array::from(vec![None])),
+            array(StringArray::from(vec!["s0", "s1"])),
+        ],
+    );
+    check(array(dense.unwrap()), &["'s1'", "None", "'s0'"]);
     // Dictionaries and run ends of anything, within anything.
     let words: DictionaryArray<Int32Type> = vec![Some("a"), None, Some("a")].into_iter().collect();
     let lists = ListArray::new(
