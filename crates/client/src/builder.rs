@@ -69,10 +69,16 @@ impl ClientBuilder {
             builder = builder.default_headers(authorization(token)?);
         }
         if let Some(path) = &self.tls_ca {
-            builder = builder.tls_certs_merge(certificates(path)?);
+            for certificate in certificates(path)? {
+                builder = builder.add_root_certificate(certificate);
+            }
         }
         if self.tls_no_verify {
-            builder = builder.tls_danger_accept_invalid_certs(true);
+            builder = builder.danger_accept_invalid_certs(true);
+        }
+        if base.scheme() == "http" {
+            // Reading the authorities of the machine takes longer than most commands.
+            builder = builder.tls_built_in_root_certs(false);
         }
         let http = builder
             .build()
