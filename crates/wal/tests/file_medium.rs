@@ -84,8 +84,8 @@ fn a_reader_gets_what_it_asks_for() {
     assert_eq!(lsns(7, 20, 79), [8, 9, 10]);
     assert_eq!(lsns(7, 20, 0), [8], "one record at least");
     assert_eq!(lsns(7, 9, usize::MAX), [8, 9], "nothing that is not durable");
-    assert_eq!(lsns(20, 20, usize::MAX), []);
-    assert_eq!(lsns(25, 20, usize::MAX), []);
+    assert_eq!(lsns(20, 20, usize::MAX), [0_u64; 0]);
+    assert_eq!(lsns(25, 20, usize::MAX), [0_u64; 0]);
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub struct StoredBatch {
     pub lsn_first: u64,
     /// Log position of the last row.
     pub lsn_last: u64,
+    /// The log position of each row, run by run: the number of the run's rows, and their position. Ascending.
+    pub lsn_runs: Vec<(u32, u64)>,
     /// `row_count` values a column; a column that none of these rows has is absent.
     pub columns: Vec<(ColumnId, ArrayRef)>,
     /// Rows in each column.
@@ -62,6 +64,7 @@ impl StoredBatch {
         Self {
             lsn_first: lsn,
             lsn_last: lsn,
+            lsn_runs: vec![(batch.row_count as u32, lsn)],
             columns: batch.columns.clone(),
             row_count: batch.row_count,
             time_column: batch.time_column,

@@ -7,9 +7,9 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 use tidemill_catalog::TableId;
 
-use crate::merge_plan::BatchSize;
-use crate::merger::Merger;
-use crate::table_buffer::{SharedByteCount, TableBuffer};
+use crate::buffer::merge_plan::BatchSize;
+use crate::buffer::merger::Merger;
+use crate::buffer::table_buffer::{SharedByteCount, TableBuffer};
 use crate::{StoreStats, TableBatch, TableSnapshot};
 
 /// How the buffer behaves.

@@ -8,10 +8,10 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tidemill_catalog::TableId;
 
-use crate::late_windows::LateWindows;
-use crate::merge_plan::{BatchSize, MergePlan, plan};
-use crate::series::PassThrough;
-use crate::{StoredBatch, TableBatch, TableStats};
+use crate::buffer::late_windows::LateWindows;
+use crate::buffer::merge_plan::{BatchSize, MergePlan, plan};
+use crate::buffer::series::PassThrough;
+use crate::{DataFile, RowDelete, StoredBatch, TableBatch, TableStats};
 
 /// The rows of a table at one moment.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +25,10 @@ pub struct TableSnapshot {
     pub row_count: usize,
     /// Memory of the batches.
     pub byte_size: usize,
+    /// The files with what was written before all of `batches`, by [`DataFile::lsn_first`] and then by time.
+    pub files: Arc<[Arc<DataFile>]>,
+    /// Deletes that one of `files` still awaits, in log order. `batches` await none.
+    pub deletes: Arc<[Arc<RowDelete>]>,
 }
 
 /// Memory of all tables of a store together.
@@ -51,6 +55,8 @@ struct SeriesTimes {
 #[derive(Default)]
 struct BatchList {
     batches: Vec<Arc<StoredBatch>>,
+    files: Arc<[Arc<DataFile>]>,
+    deletes: Arc<[Arc<RowDelete>]>,
     late: Vec<(i64, i64)>,
     row_count: usize,
     column_bytes: usize,
@@ -123,6 +129,8 @@ impl TableBuffer {
             late: list.late.clone(),
             row_count: list.row_count,
             byte_size: list.column_bytes,
+            files: Arc::clone(&list.files),
+            deletes: Arc::clone(&list.deletes),
         }
     }
 

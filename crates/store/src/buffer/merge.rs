@@ -15,7 +15,7 @@ use hashbrown::{HashMap, hash_map::Entry};
 use tidemill_catalog::ColumnId;
 
 use crate::StoredBatch;
-use crate::batch::memory_size;
+use crate::buffer::batch::memory_size;
 
 /// One batch of all rows in the given order, with every column that one of them has. At least one batch must be given.
 ///
@@ -45,6 +45,10 @@ pub(crate) fn merge(batches: &[Arc<StoredBatch>]) -> Result<StoredBatch, ArrowEr
     Ok(StoredBatch {
         lsn_first: first.lsn_first,
         lsn_last: last.lsn_last,
+        lsn_runs: batches
+            .iter()
+            .flat_map(|batch| batch.lsn_runs.iter().copied())
+            .collect(),
         columns,
         row_count: batches.iter().map(|batch| batch.row_count).sum(),
         time_column: first.time_column,

@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::merge::merge;
-use crate::table_buffer::TableBuffer;
+use crate::buffer::merge::merge;
+use crate::buffer::table_buffer::TableBuffer;
 
 /// Steps down from the ordinary priority: merging waits for requests, but is never starved by them.
 #[cfg(target_os = "linux")]
