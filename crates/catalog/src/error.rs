@@ -1,6 +1,7 @@
 //! Everything the catalog can refuse or fail with.
 
 use thiserror::Error;
+use tidemill_checkpoint_log::LogError;
 use tidemill_lineproto::ColumnType;
 
 use crate::{DatabaseNameError, TableId};
@@ -123,4 +124,15 @@ pub enum CatalogError {
     /// The object store failed. State is as before; the change may be tried again.
     #[error("catalog store: {0}")]
     Store(#[from] object_store::Error),
+}
+
+impl From<LogError> for CatalogError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Conflict { sequence } => Self::Conflict { sequence },
+            LogError::Superseded => Self::Superseded,
+            LogError::Corrupt { object, reason } => Self::Corrupt { object, reason },
+            LogError::Store(source) => Self::Store(source),
+        }
+    }
 }

@@ -15,13 +15,12 @@
 mod catalog;
 mod durable_local_store;
 mod error;
-mod frame;
 mod ids;
 mod limits;
-mod log;
 mod names;
 mod operation;
 mod paged_map;
+mod recorded;
 mod schema;
 mod state;
 mod transaction;

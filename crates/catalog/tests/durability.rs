@@ -2,18 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod faulty_store;
-
 use std::sync::Arc;
 
 use chrono::DateTime;
-use faulty_store::{Fault, FaultyStore};
 use futures::{FutureExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tidemill_catalog::{Catalog, CatalogError, DurableLocalStore, Limits};
 use tidemill_lineproto::ColumnType;
+use tidemill_testkit::{Fault, FaultyStore};
 use tidemill_triggers::{TriggerDefinition, TriggerSettings, TriggerSpec};
 
 async fn open(store: Arc<dyn ObjectStore>) -> Result<Catalog, CatalogError> {
@@ -37,10 +35,10 @@ fn name(sequence: u64) -> String {
 
 #[tokio::test]
 async fn a_failed_put_changes_nothing_and_the_next_transaction_works() {
-    let store = FaultyStore::new();
+    let store = Arc::new(FaultyStore::new());
     let catalog = open(Arc::clone(&store) as _).await.unwrap();
     let before = catalog.state();
-    store.set_next_put(Fault::Refuse);
+    store.fail_next_put(Fault::Refuse);
     let error = catalog
         .transact(|t| t.create_database("lost", None))
         .await
@@ -62,9 +60,9 @@ async fn a_failed_put_changes_nothing_and_the_next_transaction_works() {
 
 #[tokio::test]
 async fn a_change_whose_answer_was_lost_takes_effect_before_the_next_one() {
-    let store = FaultyStore::new();
+    let store = Arc::new(FaultyStore::new());
     let catalog = open(Arc::clone(&store) as _).await.unwrap();
-    store.set_next_put(Fault::LoseAnswer);
+    store.fail_next_put(Fault::LoseAnswer);
     catalog
         .transact(|t| t.create_database("in_doubt", None))
         .await
@@ -85,9 +83,9 @@ async fn a_change_whose_answer_was_lost_takes_effect_before_the_next_one() {
 
 #[tokio::test]
 async fn a_change_that_arrives_late_is_never_overwritten() {
-    let store = FaultyStore::new();
+    let store = Arc::new(FaultyStore::new());
     let catalog = open(Arc::clone(&store) as _).await.unwrap();
-    store.set_next_put(Fault::Delay);
+    store.fail_next_put(Fault::Delay);
     catalog
         .transact(|t| t.create_database("late", None))
         .await
@@ -306,9 +304,9 @@ async fn checkpoints_come_by_themselves_and_old_records_go() {
 
 #[tokio::test]
 async fn a_failed_checkpoint_is_no_failure_of_the_catalog() {
-    let store = FaultyStore::new();
+    let store = Arc::new(FaultyStore::new());
     let catalog = open(Arc::clone(&store) as _).await.unwrap();
-    store.set_next_put(Fault::Refuse);
+    store.fail_next_put(Fault::Refuse);
     catalog.checkpoint().await.unwrap_err();
     catalog.transact(|t| t.create_database("db", None)).await.unwrap();
     catalog.checkpoint().await.unwrap();

@@ -6,7 +6,7 @@ mod support;
 
 use support::SECOND;
 use support::checked_journal::{AGE_MAX, CheckedJournal, Step};
-use support::faulty_store::Fault;
+use tidemill_testkit::Fault;
 
 /// Flushes, merges of two sizes, removals, expiry.
 fn scenario() -> Vec<Step> {

@@ -13,10 +13,10 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use support::faulty_store::{Fault, FaultyStore};
 use support::{PREFIX, SECOND, TestClock, ids, ids_that, rows, schema};
 use tidemill_catalog::DurableLocalStore;
 use tidemill_journal::{Journal, JournalConfig, JournalError};
+use tidemill_testkit::{Fault, FaultyStore};
 
 async fn open_with(store: Arc<dyn ObjectStore>, clock: &TestClock, config: JournalConfig) -> Journal {
     Journal::open(store, PREFIX, schema(), config, clock.clock())
@@ -89,7 +89,7 @@ async fn rows_are_visible_at_once_and_after_a_restart() {
     journal.flush().await.unwrap();
     journal.flush().await.unwrap();
     journal.append(&rows([9], 30, 5));
-    assert_eq!(store.names().await.len(), 2);
+    assert_eq!(store.names(PREFIX).await.len(), 2);
 
     let journal = open(&store).await;
     assert_eq!(store.gets(), 1, "only the scan in between has read an object");
@@ -230,7 +230,7 @@ async fn a_week_of_flushes_is_a_few_objects() {
     }
     let stored = journal.stored();
     assert!(stored.objects <= 16 * 4 + 16, "{stored:?}");
-    assert_eq!(store.names().await.len(), stored.objects);
+    assert_eq!(store.names(PREFIX).await.len(), stored.objects);
     let kept = all_ids(&journal).await;
     let of_seven_days = flushes * 10 - 7 * flushes_a_day * 10 - 10;
     assert_eq!(kept, (of_seven_days..flushes * 10).collect::<Vec<_>>());
@@ -245,7 +245,7 @@ async fn a_week_of_flushes_is_a_few_objects() {
         "old rows are not shown, wherever they are"
     );
     journal.upkeep().await.unwrap();
-    assert_eq!(store.names().await.len(), 0);
+    assert_eq!(store.names(PREFIX).await.len(), 0);
 }
 
 #[tokio::test]
@@ -269,7 +269,7 @@ async fn a_full_journal_loses_its_oldest_rows() {
         assert!(id < 98 || kept.len() > 90, "{} rows are left", kept.len());
     }
     assert!(fullest > 98_000);
-    assert_eq!(store.names().await.len(), journal.stored().objects);
+    assert_eq!(store.names(PREFIX).await.len(), journal.stored().objects);
 }
 
 #[tokio::test]
@@ -288,13 +288,13 @@ async fn what_a_scan_reads_is_not_removed_meanwhile() {
     has_begun.await.unwrap();
     journal.upkeep().await.unwrap();
     assert_eq!(journal.stored().objects, 1, "they are merged");
-    assert_eq!(store.names().await.len(), 5, "and still there");
+    assert_eq!(store.names(PREFIX).await.len(), 5, "and still there");
     journal.append(&rows([4], 4, 10));
 
     let_go.send(()).unwrap();
     assert_eq!(scan.await.unwrap(), [0, 1, 2, 3]);
     journal.upkeep().await.unwrap();
-    assert_eq!(store.names().await.len(), 2);
+    assert_eq!(store.names(PREFIX).await.len(), 2);
     assert_eq!(all_ids(&journal).await, [0, 1, 2, 3, 4]);
 }
 
@@ -314,7 +314,7 @@ async fn single_rows_can_be_removed() {
     assert_eq!(too_short.await.unwrap(), 0);
     let kept = [0, 1, 2, 4, 5, 6, 7, 8, 9];
     assert_eq!(all_ids(&journal).await, kept);
-    assert_eq!(store.names().await.len(), 3);
+    assert_eq!(store.names(PREFIX).await.len(), 3);
     drop(journal);
     assert_eq!(all_ids(&open(&store).await).await, kept);
 }
@@ -330,9 +330,9 @@ async fn removed_rows_do_not_come_back_when_the_rest_of_their_object_is_let_go()
     let journal = open_with(store.object_store(), &clock, config.clone()).await;
     journal.append(&rows(0..2, 0, 1000));
     journal.flush().await.unwrap();
-    store.refuse_to_delete(&store.names().await[0]);
+    store.refuse_to_delete(&store.names(PREFIX).await[0]);
     assert_eq!(journal.remove(ids_that(|id| id == 0)).await.unwrap(), 1);
-    assert_eq!(store.names().await.len(), 2, "the object is still there");
+    assert_eq!(store.names(PREFIX).await.len(), 2, "the object is still there");
 
     journal.append(&rows(2..11, 0, 1000));
     journal.upkeep().await.unwrap_err();
@@ -347,7 +347,7 @@ async fn removed_rows_do_not_come_back_when_the_rest_of_their_object_is_let_go()
     );
     journal.upkeep().await.unwrap();
     assert_eq!(all_ids(&journal).await, (2..11).collect::<Vec<_>>());
-    assert_eq!(store.names().await.len(), 1);
+    assert_eq!(store.names(PREFIX).await.len(), 1);
 }
 
 #[tokio::test]
@@ -361,7 +361,10 @@ async fn a_journal_is_cleared_with_all_that_is_left_over() {
     journal.flush().await.unwrap_err();
     journal.append(&rows(12..14, 0, 10));
     journal.clear().await.unwrap();
-    assert_eq!((all_ids(&journal).await, store.names().await.len()), (vec![], 0));
+    assert_eq!(
+        (all_ids(&journal).await, store.names(PREFIX).await.len()),
+        (vec![], 0)
+    );
     journal.append(&rows([20], 0, 10));
     journal.upkeep().await.unwrap();
     assert_eq!(all_ids(&open(&store).await).await, [20]);
@@ -376,16 +379,16 @@ async fn damaged_and_foreign_objects_are_named_and_skipped() {
         journal.flush().await.unwrap();
     }
     drop(journal);
-    let names = store.names().await;
+    let names = store.names(PREFIX).await;
     let path = |name: &str| Path::from(format!("{PREFIX}/{name}"));
     let overwrite = |name: &str, content: Vec<u8>| {
         let (store, path) = (store.clone(), path(name));
-        async move { store.inner.put(&path, content.into()).await.unwrap() }
+        async move { store.memory().put(&path, content.into()).await.unwrap() }
     };
-    let content = store.inner.get(&path(&names[0])).await.unwrap();
+    let content = store.memory().get(&path(&names[0])).await.unwrap();
     let content = content.bytes().await.unwrap();
     overwrite(&names[0], content[..content.len() - 9].to_vec()).await;
-    let damaged_bytes = store.inner.head(&path(&names[2])).await.unwrap().size;
+    let damaged_bytes = store.memory().head(&path(&names[2])).await.unwrap().size;
     overwrite(&names[2], vec![0; damaged_bytes as usize]).await;
     overwrite("notes.txt", b"mine".to_vec()).await;
     overwrite("deeper/notes.txt", b"mine".to_vec()).await;
@@ -405,7 +408,7 @@ async fn damaged_and_foreign_objects_are_named_and_skipped() {
         (1, 1)
     );
 
-    store.inner.delete(&path(&names[5])).await.unwrap();
+    store.memory().delete(&path(&names[5])).await.unwrap();
     journal.upkeep().await.unwrap();
     assert_eq!(logged.lines_with("it is missing"), 1);
     assert_eq!(all_ids(&journal).await, [1, 3, 4, 6, 7]);
@@ -413,7 +416,7 @@ async fn damaged_and_foreign_objects_are_named_and_skipped() {
     journal.append_durably(&rows([9], 9, 10)).await.unwrap();
     journal.upkeep().await.unwrap();
     assert_eq!(all_ids(&journal).await, [1, 3, 4, 6, 7, 8, 9]);
-    let left = store.names().await;
+    let left = store.names(PREFIX).await;
     assert!(left.contains(&"notes.txt".to_owned()) && left.contains(&names[2]));
 }
 
@@ -424,12 +427,12 @@ async fn no_damage_is_more_than_a_missing_object() {
     let journal = open(&store).await;
     journal.append(&rows(0..20, 5, 10));
     journal.flush().await.unwrap();
-    let path = Path::from(PREFIX).join(store.names().await[0].as_str());
-    let content = store.inner.get(&path).await.unwrap().bytes().await.unwrap();
+    let path = Path::from(PREFIX).join(store.names(PREFIX).await[0].as_str());
+    let content = store.memory().get(&path).await.unwrap().bytes().await.unwrap();
     for position in 0..content.len() {
         let mut damaged = content.to_vec();
         damaged[position] ^= 0xff;
-        store.inner.put(&path, damaged.into()).await.unwrap();
+        store.memory().put(&path, damaged.into()).await.unwrap();
         let journal = open(&store).await;
         journal.append(&rows([99], 5, 10));
         let scanned = all_ids(&journal).await;
@@ -568,5 +571,5 @@ async fn readers_and_writers_do_not_disturb_each_other() {
     }
     keeper.await.unwrap();
     journal.upkeep().await.unwrap();
-    assert_eq!(store.names().await.len(), journal.stored().objects);
+    assert_eq!(store.names(PREFIX).await.len(), journal.stored().objects);
 }

@@ -7,7 +7,7 @@ mod support;
 use proptest::prelude::*;
 use support::SECOND;
 use support::checked_journal::{CheckedJournal, Step};
-use support::faulty_store::Fault;
+use tidemill_testkit::Fault;
 
 fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![Just(Fault::Refuse), Just(Fault::LoseAnswer), Just(Fault::Tear)]

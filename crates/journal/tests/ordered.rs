@@ -10,9 +10,9 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use futures::{StreamExt, TryStreamExt};
 use proptest::prelude::*;
-use support::faulty_store::{Fault, FaultyStore};
 use support::{PREFIX, TestClock, rows, schema};
 use tidemill_journal::{Journal, JournalConfig, OrderedScan};
+use tidemill_testkit::{Fault, FaultyStore};
 
 async fn open(store: &FaultyStore) -> Arc<Journal> {
     let config = JournalConfig {

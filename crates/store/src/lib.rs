@@ -19,4 +19,4 @@ pub mod manifest;
 pub use buffer::{
     SeriesOfRows, Store, StoreConfig, StoreStats, StoredBatch, TableBatch, TableSnapshot, TableStats,
 };
-pub use manifest::{DataFile, Edit, FileId, ManifestState, RowDelete, TagCondition};
+pub use manifest::{DataFile, Edit, FileId, Manifest, ManifestError, ManifestState, RowDelete, TagCondition};

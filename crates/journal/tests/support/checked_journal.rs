@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tidemill_journal::{Journal, JournalConfig};
 
-use super::faulty_store::{Fault, FaultyStore};
 use super::{PREFIX, TestClock, ids, ids_that, rows, schema};
+use tidemill_testkit::{Fault, FaultyStore};
 
 pub(crate) const AGE_MAX: Duration = Duration::from_secs(1000);
 
@@ -245,7 +245,7 @@ impl CheckedJournal {
         self.check().await;
         let stored = self.journal.stored();
         assert_eq!(
-            self.store.names().await.len(),
+            self.store.names(PREFIX).await.len(),
             stored.objects,
             "something is left over"
         );

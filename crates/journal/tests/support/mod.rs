@@ -2,7 +2,6 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub(crate) mod checked_journal;
-pub(crate) mod faulty_store;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

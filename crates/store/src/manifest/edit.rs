@@ -11,6 +11,11 @@ use crate::{DataFile, FileId, RowDelete};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Edit {
+    /// Identities of files below this one are taken, whether they were used or not.
+    ReserveFileIds {
+        /// The least identity that is not.
+        below: u64,
+    },
     /// A file holds data from now on.
     AddFile(DataFile),
     /// A live file does not hold data any more; its object is to be removed.

@@ -6,10 +6,13 @@
 
 mod data_file;
 mod edit;
+#[expect(clippy::module_inception, reason = "the manifest of the module manifest")]
+mod manifest;
 mod row_delete;
 mod state;
 
 pub use data_file::{DataFile, FileId};
 pub use edit::Edit;
+pub use manifest::{Manifest, ManifestError};
 pub use row_delete::{RowDelete, TagCondition};
 pub use state::ManifestState;

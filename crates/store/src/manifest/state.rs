@@ -72,14 +72,36 @@ impl ManifestState {
     /// The reason why an edit does not fit: a file that is not live, or is live already.
     pub fn after(&self, edits: &[Edit]) -> Result<Self, String> {
         let mut state = self.clone();
-        for edit in edits {
-            state.apply(edit)?;
-        }
-        let files = &state.files;
-        state
-            .deletes
-            .retain(|delete| files.values().any(|file| delete.concerns(file)));
+        state.apply_all(edits)?;
         Ok(state)
+    }
+
+    /// Does in place what [`after`](Self::after) says. After an error the state is half changed.
+    pub(crate) fn apply_all(&mut self, edits: &[Edit]) -> Result<(), String> {
+        for edit in edits {
+            self.apply(edit)?;
+        }
+        let files = &self.files;
+        self.deletes
+            .retain(|delete| files.values().any(|file| delete.concerns(file)));
+        Ok(())
+    }
+
+    /// # Errors
+    /// How the state contradicts itself.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for (id, file) in self.files.iter().chain(&self.garbage) {
+            if *id != file.id {
+                return Err(format!("file {} is entered as {id}", file.id));
+            }
+            if id.0 >= self.next_file_id {
+                return Err(format!("file {id} is from the future"));
+            }
+        }
+        match self.files.keys().find(|id| self.garbage.contains_key(id)) {
+            Some(id) => Err(format!("file {id} is both live and removed")),
+            None => Ok(()),
+        }
     }
 
     fn apply(&mut self, edit: &Edit) -> Result<(), String> {
@@ -97,6 +119,7 @@ impl ManifestState {
                 let file = file.ok_or_else(|| format!("file {id} is removed but is not live"))?;
                 self.garbage.insert(*id, file);
             }
+            Edit::ReserveFileIds { below } => self.next_file_id = self.next_file_id.max(*below),
             Edit::ForgetGarbage { id } => drop(self.garbage.remove(id)),
             Edit::Snapshot { lsn, progress } => {
                 if *lsn < self.snapshot_lsn {
