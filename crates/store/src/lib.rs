@@ -17,6 +17,7 @@ pub mod buffer;
 pub mod manifest;
 
 pub use buffer::{
-    SeriesOfRows, Store, StoreConfig, StoreStats, StoredBatch, TableBatch, TableSnapshot, TableStats,
+    Frozen, FrozenTable, SeriesOfRows, Store, StoreConfig, StoreStats, StoredBatch, TableBatch,
+    TableSnapshot, TableStats,
 };
 pub use manifest::{DataFile, Edit, FileId, Manifest, ManifestError, ManifestState, RowDelete, TagCondition};

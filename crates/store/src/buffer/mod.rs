@@ -4,16 +4,19 @@
 //! neighbours in the background. It is no log: a crash empties it and replay fills it.
 
 mod batch;
+mod freeze;
 mod late_windows;
 mod merge;
 mod merge_plan;
 mod merger;
 mod series;
+mod series_times;
 mod stats;
 mod store;
 mod table_buffer;
 
 pub use batch::{StoredBatch, TableBatch};
+pub use freeze::{Frozen, FrozenTable};
 pub use series::SeriesOfRows;
 pub use stats::{StoreStats, TableStats};
 pub use store::{Store, StoreConfig};

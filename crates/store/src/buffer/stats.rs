@@ -7,7 +7,7 @@ use tidemill_catalog::TableId;
 pub struct StoreStats {
     /// Memory of all tables: columns and series.
     pub bytes: usize,
-    /// Each table that has rows, ascending by id.
+    /// Each table that has, or had, rows or files, ascending by id.
     pub tables: Vec<TableStats>,
 }
 
@@ -20,12 +20,14 @@ pub struct TableStats {
     pub column_bytes: usize,
     /// Memory of what is known about its series.
     pub series_bytes: usize,
-    /// Rows, those of one point counted each.
+    /// Rows in memory, those of one point counted each.
     pub rows: usize,
     /// Batches that a query reads.
     pub batches: usize,
-    /// Series seen.
+    /// Series of the rows in memory.
     pub series: usize,
     /// Windows of time in which a point may occur twice.
     pub late_windows: usize,
+    /// Files.
+    pub files: usize,
 }

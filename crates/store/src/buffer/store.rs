@@ -10,7 +10,9 @@ use tidemill_catalog::TableId;
 use crate::buffer::merge_plan::BatchSize;
 use crate::buffer::merger::Merger;
 use crate::buffer::table_buffer::{SharedByteCount, TableBuffer};
-use crate::{StoreStats, TableBatch, TableSnapshot};
+use crate::{
+    DataFile, FileId, Frozen, FrozenTable, ManifestState, RowDelete, StoreStats, TableBatch, TableSnapshot,
+};
 
 /// How the buffer behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,12 +73,76 @@ impl Store {
         buffer.map(|buffer| buffer.snapshot()).unwrap_or_default()
     }
 
-    /// Forgets all rows of a table. Snapshots taken before keep theirs.
+    /// Forgets all rows and files of a table. Snapshots taken before keep theirs.
     pub fn drop_table(&self, table: TableId) {
         let buffer = self.tables.write().remove(&table);
         if let Some(buffer) = buffer {
             buffer.drop_rows();
         }
+    }
+
+    /// Sets a mark behind all rows: nothing is merged across it, and what is before it is returned, to be made into
+    /// files. `lsn` is the last commit applied; the caller keeps commits from being applied meanwhile. Queries go on as
+    /// ever. There is one mark at a time: [`install_snapshot`](Self::install_snapshot) or [`thaw`](Self::thaw) removes it.
+    pub fn freeze(&self, lsn: u64) -> Frozen {
+        let (mut tables, mut deletes): (Vec<FrozenTable>, Vec<Arc<RowDelete>>) = Default::default();
+        for buffer in self.buffers() {
+            let (frozen, awaited) = buffer.freeze(lsn);
+            tables.extend(frozen);
+            deletes.extend(awaited.iter().cloned());
+        }
+        tables.sort_unstable_by_key(|frozen| frozen.table);
+        deletes.sort_by_key(|delete| (delete.table, delete.lsn));
+        Frozen { lsn, tables, deletes }
+    }
+
+    /// Removes the mark: the rows before it stay in the buffer.
+    pub fn thaw(&self) {
+        for buffer in self.buffers() {
+            buffer.thaw();
+            if buffer.batches_to_merge().is_some() {
+                self.merger.queue(&buffer);
+            }
+        }
+    }
+
+    /// Puts files in the place of what is before the mark, and removes the mark: to queries of one table in one step. A
+    /// table that has no file among them has lost its rows. Files of tables that were dropped are left out.
+    pub fn install_snapshot(&self, files: &std::collections::HashMap<TableId, Vec<Arc<DataFile>>>) {
+        for buffer in self.buffers() {
+            let files = files.get(&buffer.table()).map_or(&[][..], Vec::as_slice);
+            buffer.install_snapshot(files);
+        }
+    }
+
+    /// Changes the files of a table, in one step: those of a compaction take the place of the ones it has merged.
+    pub fn install(&self, table: TableId, removed: &[FileId], added: &[Arc<DataFile>]) {
+        if let Some(buffer) = self.tables.read().get(&table).cloned() {
+            buffer.install(removed, added);
+        }
+    }
+
+    /// Takes over the files and deletes of a manifest, at the start of a server.
+    pub fn load(&self, state: &ManifestState) {
+        for (table, files) in state.files_by_table() {
+            self.table_buffer(table).install(&[], &files);
+        }
+        for delete in state.deletes() {
+            self.await_delete(delete);
+        }
+    }
+
+    /// Has the files of a table await a delete that is later in the log than they are. Called in log order, by whoever
+    /// applies the delete to the rows in memory.
+    pub fn await_delete(&self, delete: &Arc<RowDelete>) {
+        if let Some(buffer) = self.tables.read().get(&delete.table).cloned() {
+            buffer.await_delete(delete);
+        }
+    }
+
+    /// Whether there are rows that no file holds.
+    pub fn has_rows(&self) -> bool {
+        self.buffers().iter().any(|buffer| buffer.has_rows())
     }
 
     /// Memory of all rows and of what is known about their series, in bytes; costs nothing.
@@ -86,8 +152,7 @@ impl Store {
 
     /// The buffer in numbers; not one moment for all tables.
     pub fn stats(&self) -> StoreStats {
-        let buffers: Vec<Arc<TableBuffer>> = self.tables.read().values().cloned().collect();
-        let mut tables: Vec<_> = buffers.iter().map(|buffer| buffer.stats()).collect();
+        let mut tables: Vec<_> = self.buffers().iter().map(|buffer| buffer.stats()).collect();
         tables.sort_unstable_by_key(|table| table.table);
         let bytes = tables
             .iter()
@@ -99,6 +164,10 @@ impl Store {
     /// Blocks until nothing is left to merge, provided that nothing is written meanwhile. For tests and measurements.
     pub fn settle(&self) {
         self.merger.settle();
+    }
+
+    fn buffers(&self) -> Vec<Arc<TableBuffer>> {
+        self.tables.read().values().cloned().collect()
     }
 
     fn table_buffer(&self, table: TableId) -> Arc<TableBuffer> {

@@ -4,13 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tidemill_catalog::TableId;
 
-use crate::buffer::late_windows::LateWindows;
 use crate::buffer::merge_plan::{BatchSize, MergePlan, plan};
-use crate::buffer::series::PassThrough;
+use crate::buffer::series_times::SeriesTimes;
 use crate::{DataFile, RowDelete, StoredBatch, TableBatch, TableStats};
 
 /// The rows of a table at one moment.
@@ -36,36 +34,57 @@ pub(crate) type SharedByteCount = Arc<AtomicUsize>;
 
 pub(crate) struct TableBuffer {
     table: TableId,
-    total_bytes: SharedByteCount,
+    pub(super) total_bytes: SharedByteCount,
     merge_target: BatchSize,
-    /// Only the writer takes this lock, and then `list` inside of it.
-    series: Mutex<SeriesTimes>,
+    pub(super) late_windows_max: usize,
+    /// Taken by the writer and where files take the place of rows, and then `list` inside of it.
+    pub(super) series: Mutex<Series>,
     /// Never held for longer than a list is copied.
-    list: Mutex<BatchList>,
+    pub(super) list: Mutex<BatchList>,
     /// True from the moment the table is handed to the merger until that starts with it.
     pub(crate) merge_is_queued: AtomicBool,
 }
 
-/// The newest time of each series, by canonical hash, and the windows of what came later than that.
-struct SeriesTimes {
-    newest: HashMap<u64, i64, PassThrough>,
-    late: LateWindows,
+/// What is known of the series of the rows in the list.
+pub(super) struct Series {
+    /// Of all rows.
+    pub(super) all: SeriesTimes,
+    /// Of the rows behind the mark, while there is one: what remains when those before it have become files.
+    pub(super) behind_mark: Option<SeriesTimes>,
 }
 
+impl Series {
+    fn add(&mut self, batch: &TableBatch) -> bool {
+        if let Some(behind_mark) = &mut self.behind_mark {
+            behind_mark.add(batch);
+        }
+        self.all.add(batch)
+    }
+
+    pub(super) fn byte_size(&self) -> usize {
+        self.all.byte_size() + self.behind_mark.as_ref().map_or(0, SeriesTimes::byte_size)
+    }
+}
+
+/// The batches, and the files with what was written before them.
 #[derive(Default)]
-struct BatchList {
-    batches: Vec<Arc<StoredBatch>>,
-    files: Arc<[Arc<DataFile>]>,
-    deletes: Arc<[Arc<RowDelete>]>,
-    late: Vec<(i64, i64)>,
-    row_count: usize,
-    column_bytes: usize,
-    series_bytes: usize,
+pub(super) struct BatchList {
+    pub(super) batches: Vec<Arc<StoredBatch>>,
+    pub(super) files: Arc<[Arc<DataFile>]>,
+    pub(super) deletes: Arc<[Arc<RowDelete>]>,
+    pub(super) late: Vec<(i64, i64)>,
+    pub(super) row_count: usize,
+    pub(super) column_bytes: usize,
+    pub(super) series_bytes: usize,
     /// So many of the oldest batches are never merged again.
-    settled_count: usize,
+    pub(super) settled_count: usize,
+    /// So many of the oldest batches are being made into files: they lie before the mark, and nothing is merged across it.
+    pub(super) frozen_count: usize,
+    /// The mark's place in the log, while there is one.
+    pub(super) mark: Option<u64>,
     /// No merge is tried again after one failed.
-    merge_failed: bool,
-    is_dropped: bool,
+    pub(super) merge_failed: bool,
+    pub(super) is_dropped: bool,
 }
 
 impl TableBuffer {
@@ -79,9 +98,10 @@ impl TableBuffer {
             table,
             total_bytes,
             merge_target,
-            series: Mutex::new(SeriesTimes {
-                newest: HashMap::with_hasher(PassThrough),
-                late: LateWindows::new(late_windows_max),
+            late_windows_max,
+            series: Mutex::new(Series {
+                all: SeriesTimes::new(late_windows_max),
+                behind_mark: None,
             }),
             list: Mutex::default(),
             merge_is_queued: AtomicBool::new(false),
@@ -93,8 +113,8 @@ impl TableBuffer {
         let stored = Arc::new(StoredBatch::of_commit(lsn, batch));
         let mut series = self.series.lock();
         let late_changed = series.add(batch);
-        let series_bytes = series.newest.allocation_size();
-        let late = late_changed.then(|| series.late.as_slice().to_vec());
+        let series_bytes = series.byte_size();
+        let late = late_changed.then(|| series.all.late().to_vec());
 
         // Rows and windows become visible together.
         let mut list = self.list.lock();
@@ -109,11 +129,7 @@ impl TableBuffer {
             list.late = late;
         }
         self.total_bytes.fetch_add(stored.byte_size, Ordering::Relaxed);
-        if list.series_bytes != series_bytes {
-            self.total_bytes.fetch_add(series_bytes, Ordering::Relaxed);
-            self.total_bytes.fetch_sub(list.series_bytes, Ordering::Relaxed);
-            list.series_bytes = series_bytes;
-        }
+        list.set_series_bytes(series_bytes, &self.total_bytes);
         list.row_count += stored.row_count;
         list.column_bytes += stored.byte_size;
         list.batches.push(stored);
@@ -135,7 +151,7 @@ impl TableBuffer {
     }
 
     pub(crate) fn stats(&self) -> TableStats {
-        let series = self.series.lock().newest.len();
+        let series = self.series.lock().all.series_count();
         let list = self.list.lock();
         TableStats {
             table: self.table,
@@ -145,6 +161,7 @@ impl TableBuffer {
             batches: list.batches.len(),
             series,
             late_windows: list.late.len(),
+            files: list.files.len(),
         }
     }
 
@@ -175,6 +192,10 @@ impl TableBuffer {
         let Some(start) = list.batches.iter().rposition(is_first) else {
             return;
         };
+        // Merged before the mark was set, and being made into files as they were.
+        if start < list.frozen_count {
+            return;
+        }
         let range = start..start + merged_from.len();
         let present = list.batches.get(range.clone()).unwrap_or_default();
         let are_same = |(a, b): (&Arc<StoredBatch>, &Arc<StoredBatch>)| Arc::ptr_eq(a, b);
@@ -196,9 +217,21 @@ impl TableBuffer {
     pub(crate) fn table(&self) -> TableId {
         self.table
     }
+
+    pub(crate) fn has_rows(&self) -> bool {
+        !self.list.lock().batches.is_empty()
+    }
 }
 
 impl BatchList {
+    pub(super) fn set_series_bytes(&mut self, series_bytes: usize, total_bytes: &AtomicUsize) {
+        if self.series_bytes != series_bytes {
+            total_bytes.fetch_add(series_bytes, Ordering::Relaxed);
+            total_bytes.fetch_sub(self.series_bytes, Ordering::Relaxed);
+            self.series_bytes = series_bytes;
+        }
+    }
+
     /// Positions of the neighbours that are to be merged next.
     fn next_merge(&mut self, target: BatchSize) -> Option<Range<usize>> {
         if self.merge_failed {
@@ -208,38 +241,16 @@ impl BatchList {
             row_count: batch.row_count,
             byte_size: batch.byte_size,
         };
-        match plan(&self.batches[self.settled_count..], size, target) {
-            MergePlan::Merge(run) => Some(self.settled_count + run.start..self.settled_count + run.end),
+        let start = self.settled_count.max(self.frozen_count);
+        match plan(&self.batches[start..], size, target) {
+            MergePlan::Merge(run) => Some(start + run.start..start + run.end),
             MergePlan::Settled(count) => {
-                self.settled_count += count;
+                // Batches in front of the mark are merged after all where it is taken back.
+                if self.frozen_count == 0 {
+                    self.settled_count += count;
+                }
                 None
             }
         }
-    }
-}
-
-impl SeriesTimes {
-    /// Notes the rows' times. Returns true when the windows have changed.
-    fn add(&mut self, batch: &TableBatch) -> bool {
-        let hashes = batch.series.hashes();
-        // A first row at the very least time counts as late, which does no harm.
-        let mut newest: Vec<i64> = hashes
-            .iter()
-            .map(|hash| self.newest.get(hash).copied().unwrap_or(i64::MIN))
-            .collect();
-        let mut late_times: Vec<i64> = Vec::new();
-        for (time, tag_set) in batch.times().iter().zip(batch.series.tag_set_of_row()) {
-            let newest = &mut newest[*tag_set as usize];
-            if *time > *newest {
-                *newest = *time;
-            } else if !self.late.contains(*time) {
-                late_times.push(*time);
-            }
-        }
-        self.newest.extend(hashes.iter().copied().zip(newest));
-        if !late_times.is_empty() {
-            self.late.add(&mut late_times);
-        }
-        !late_times.is_empty()
     }
 }
