@@ -9,11 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use tidemill_simulation::{Faults, Random, Restart, SimDisk};
 use tidemill_wal::{FileMedium, Lsn, Medium, Wal, WalConfig};
 
 use support::log_file::{Records, group, recover};
-use support::random::Random;
-use support::sim_disk::{Faults, Restart, SimDisk};
 
 /// What a log must hold, and what it may hold.
 #[derive(Default)]

@@ -6,10 +6,10 @@ mod support;
 
 use std::sync::Arc;
 
+use tidemill_simulation::{Faults, Restart, SimDisk};
 use tidemill_wal::{Disk, FileMedium, Lsn, Medium, Wal, WalConfig, WalError};
 
 use support::log_file::{Records, group, recover, segment_paths};
-use support::sim_disk::{Faults, Restart, SimDisk};
 
 fn small_segments() -> WalConfig {
     WalConfig {

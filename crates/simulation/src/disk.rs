@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tidemill_wal::{Disk, DiskFile};
 
-use super::random::Random;
+use crate::Random;
 
 /// What goes wrong, and when. A step is one changing operation.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,16 +31,20 @@ pub struct Faults {
     pub room_bytes: Option<usize>,
 }
 
+/// How the process before ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Restart {
-    /// The process was killed: the page cache survives.
+    /// It was killed: the page cache survives.
     Kill,
+    /// The power went: what was not synced is lost in part.
     PowerLoss,
 }
 
-#[derive(Clone)]
+/// The disk; clones are the same disk.
+#[derive(Clone, Debug)]
 pub struct SimDisk(Arc<Mutex<State>>);
 
+#[derive(Debug)]
 struct State {
     random: Random,
     sector_bytes: usize,
@@ -55,13 +59,14 @@ struct State {
     sync_failed: bool,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Content {
     seen: Vec<u8>,
     durable: Vec<u8>,
     dirty_sectors: BTreeSet<usize>,
 }
 
+#[derive(Debug)]
 enum NameChange {
     Create(String, u64),
     Rename(String, String),
@@ -94,7 +99,19 @@ enum Outcome {
     Lies,
 }
 
+/// What becomes of a change of an object store that shares the machine with this disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ObjectFate {
+    /// It is made and answered.
+    Works,
+    /// It is not made, and fails.
+    Refused,
+    /// It is made, and fails all the same.
+    AnswerLost,
+}
+
 impl SimDisk {
+    /// An empty disk.
     pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let sector_bytes = [8, 64, 512][random.below(3)];
@@ -113,6 +130,7 @@ impl SimDisk {
         })))
     }
 
+    /// What goes wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         let mut state = self.state();
         state.faults = faults;
@@ -120,6 +138,7 @@ impl SimDisk {
         state.fault_fired = false;
     }
 
+    /// Whether the power has gone: everything fails until [`restart`](Self::restart).
     pub fn crashed(&self) -> bool {
         self.state().crashed
     }
@@ -141,6 +160,10 @@ impl SimDisk {
         state.sync_failed = false;
     }
 
+    /// The content of a file as the program sees it.
+    ///
+    /// # Panics
+    /// When there is no such file.
     pub fn bytes_of(&self, name: &str) -> Vec<u8> {
         let state = self.state();
         state.files[&state.names[name]].seen.clone()
@@ -158,6 +181,33 @@ impl SimDisk {
         state.files.insert(id, content);
         state.names.insert(name.to_owned(), id);
         state.durable_names.insert(name.to_owned(), id);
+    }
+
+    /// A changing request to an object store is a step as any other: decides its fate.
+    pub(crate) fn object_step(&self) -> io::Result<ObjectFate> {
+        let mut state = self.state();
+        Ok(match state.step(false)? {
+            Outcome::Works => ObjectFate::Works,
+            Outcome::Fails | Outcome::Lies if state.random.one_in(2) => ObjectFate::Refused,
+            Outcome::Fails | Outcome::Lies => ObjectFate::AnswerLost,
+        })
+    }
+
+    /// A request to an object store that changes nothing: fails as steps do, without being one.
+    pub(crate) fn object_read(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.alive()?;
+        let fail_one_in = state.faults.fail_one_in;
+        if fail_one_in.is_some_and(|n| state.random.one_in(n)) {
+            state.fault_fired = true;
+            return Err(broken_disk());
+        }
+        Ok(())
+    }
+
+    /// Whether something that happens to an unsynced change by chance happens.
+    pub(crate) fn toss(&self) -> bool {
+        self.state().random.one_in(2)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
