@@ -41,11 +41,12 @@ impl SimObjectStore {
         }
     }
 
-    /// The next process finds what the last one left; to be called with the disk's own restart.
+    /// The next process finds what the last one left, on the machine after its own restart; clones from before fail.
     ///
     /// # Panics
     /// When memory refuses an object.
-    pub fn restart(&self, restart: Restart) {
+    pub fn restart(&mut self, machine: &SimDisk, restart: Restart) {
+        self.machine = machine.clone();
         let deleted = std::mem::take(&mut *self.deleted());
         if restart == Restart::Kill {
             return;
