@@ -9,11 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use tidemill_simulation::{Faults, Random, Restart, SimDisk};
 use tidemill_wal::{FileMedium, Lsn, Medium, Wal, WalConfig};
 
 use support::log_file::{Records, group, recover};
-use support::random::Random;
-use support::sim_disk::{Faults, Restart, SimDisk};
 
 /// What a log must hold, and what it may hold.
 #[derive(Default)]
@@ -154,7 +153,7 @@ proptest! {
     #[test]
     fn acknowledged_records_survive(seed in any::<u64>()) {
         let mut random = Random::new(seed);
-        let disk = SimDisk::new(random.next());
+        let mut disk = SimDisk::new(random.next());
         let mut expected = Expected::default();
         for _ in 0..=random.below(6) {
             let faults = random_faults(&mut random);
@@ -172,7 +171,7 @@ proptest! {
     #[test]
     fn a_disk_that_lies_can_lose_but_not_invent(seed in any::<u64>()) {
         let mut random = Random::new(seed);
-        let disk = SimDisk::new(random.next());
+        let mut disk = SimDisk::new(random.next());
         let mut written: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
         for _ in 0..4 {
             disk.set_faults(Faults {
@@ -208,7 +207,7 @@ proptest! {
 fn crash_under_concurrent_appends(seed: u64) {
     const TASKS: u64 = 6;
     let mut random = Random::new(seed);
-    let disk = SimDisk::new(random.next());
+    let mut disk = SimDisk::new(random.next());
     let faults = Faults {
         crash_in_steps: Some(5 + random.below(40) as u64),
         ..Faults::default()

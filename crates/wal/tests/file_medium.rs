@@ -6,10 +6,10 @@ mod support;
 
 use std::sync::Arc;
 
+use tidemill_simulation::{Faults, Restart, SimDisk};
 use tidemill_wal::{Disk, FileMedium, Lsn, Medium, Wal, WalConfig, WalError};
 
 use support::log_file::{Records, group, recover, segment_paths};
-use support::sim_disk::{Faults, Restart, SimDisk};
 
 fn small_segments() -> WalConfig {
     WalConfig {
@@ -193,7 +193,7 @@ fn readers_and_removals_run_beside_appends() {
 
 #[test]
 fn on_a_full_disk_a_group_fails_and_the_next_one_that_fits_succeeds() {
-    let disk = SimDisk::new(3);
+    let mut disk = SimDisk::new(3);
     let (mut medium, _) = on(&disk, &WalConfig::default());
     medium.append(Lsn(1), &group(&[b"before"])).unwrap();
     let name = segment_names(&disk)[0].clone();
@@ -223,7 +223,7 @@ fn on_a_full_disk_a_group_fails_and_the_next_one_that_fits_succeeds() {
 
 #[test]
 fn after_a_failed_sync_the_log_goes_on_in_a_new_segment() {
-    let disk = SimDisk::new(4);
+    let mut disk = SimDisk::new(4);
     let (mut medium, _) = on(&disk, &WalConfig::default());
     medium.append(Lsn(1), &group(&[b"before"])).unwrap();
     // The write works, its sync fails.
@@ -254,7 +254,7 @@ fn after_a_failed_sync_the_log_goes_on_in_a_new_segment() {
 #[test]
 fn each_step_of_starting_a_segment_may_fail_once() {
     for step in 0..8 {
-        let disk = SimDisk::new(step);
+        let mut disk = SimDisk::new(step);
         let config = WalConfig {
             segment_bytes_max: 1,
             ..WalConfig::default()

@@ -8,5 +8,3 @@
 pub mod gated_medium;
 pub mod log_file;
 pub mod mutated_log;
-pub mod random;
-pub mod sim_disk;

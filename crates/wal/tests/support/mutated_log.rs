@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use tidemill_simulation::SimDisk;
 use tidemill_wal::{Disk, FileMedium, Lsn, Medium, WalConfig, WalError};
 
 use super::log_file::{group, recover};
-use super::sim_disk::SimDisk;
 
 /// `input` is a recipe: first groups to write, then changes to the bytes of the segments.
 pub fn check_mutated_log(input: &[u8]) {

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tidemill_wal::{Disk, DiskFile};
 
-use super::random::Random;
+use crate::Random;
 
 /// What goes wrong, and when. A step is one changing operation.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,16 +31,24 @@ pub struct Faults {
     pub room_bytes: Option<usize>,
 }
 
+/// How the process before ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Restart {
-    /// The process was killed: the page cache survives.
+    /// It was killed: the page cache survives.
     Kill,
+    /// The power went: what was not synced is lost in part.
     PowerLoss,
 }
 
-#[derive(Clone)]
-pub struct SimDisk(Arc<Mutex<State>>);
+/// The disk as one process sees it; clones are the same process's.
+#[derive(Clone, Debug)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+    /// Which process this is, counted by restarts: what an earlier one has left running can do nothing.
+    process: u64,
+}
 
+#[derive(Debug)]
 struct State {
     random: Random,
     sector_bytes: usize,
@@ -53,15 +61,18 @@ struct State {
     crashed: bool,
     fault_fired: bool,
     sync_failed: bool,
+    /// The process that runs; see [`SimDisk::process`].
+    process: u64,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Content {
     seen: Vec<u8>,
     durable: Vec<u8>,
     dirty_sectors: BTreeSet<usize>,
 }
 
+#[derive(Debug)]
 enum NameChange {
     Create(String, u64),
     Rename(String, String),
@@ -94,11 +105,23 @@ enum Outcome {
     Lies,
 }
 
+/// What becomes of a change of an object store that shares the machine with this disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ObjectFate {
+    /// It is made and answered.
+    Works,
+    /// It is not made, and fails.
+    Refused,
+    /// It is made, and fails all the same.
+    AnswerLost,
+}
+
 impl SimDisk {
+    /// An empty disk.
     pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let sector_bytes = [8, 64, 512][random.below(3)];
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             random,
             sector_bytes,
             files: HashMap::new(),
@@ -110,9 +133,15 @@ impl SimDisk {
             crashed: false,
             fault_fired: false,
             sync_failed: false,
-        })))
+            process: 0,
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            process: 0,
+        }
     }
 
+    /// What goes wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         let mut state = self.state();
         state.faults = faults;
@@ -120,6 +149,7 @@ impl SimDisk {
         state.fault_fired = false;
     }
 
+    /// Whether the power has gone: everything fails until [`restart`](Self::restart).
     pub fn crashed(&self) -> bool {
         self.state().crashed
     }
@@ -129,8 +159,9 @@ impl SimDisk {
         self.state().fault_fired
     }
 
-    /// The next process finds what the last one left. Faults are off.
-    pub fn restart(&self, restart: Restart) {
+    /// The next process finds what the last one left. Faults are off; from now on this is the new process's disk, and
+    /// everything fails on clones from before.
+    pub fn restart(&mut self, restart: Restart) {
         self.set_faults(Faults::default());
         let mut state = self.state();
         // What a failed sync dropped can't be told from what is durable by a process that comes later.
@@ -139,8 +170,16 @@ impl SimDisk {
         }
         state.crashed = false;
         state.sync_failed = false;
+        state.process += 1;
+        let process = state.process;
+        drop(state);
+        self.process = process;
     }
 
+    /// The content of a file as the program sees it.
+    ///
+    /// # Panics
+    /// When there is no such file.
     pub fn bytes_of(&self, name: &str) -> Vec<u8> {
         let state = self.state();
         state.files[&state.names[name]].seen.clone()
@@ -160,13 +199,40 @@ impl SimDisk {
         state.durable_names.insert(name.to_owned(), id);
     }
 
+    /// A changing request to an object store is a step as any other: decides its fate.
+    pub(crate) fn object_step(&self) -> io::Result<ObjectFate> {
+        let mut state = self.state();
+        Ok(match state.step(self.process, false)? {
+            Outcome::Works => ObjectFate::Works,
+            Outcome::Fails | Outcome::Lies if state.random.one_in(2) => ObjectFate::Refused,
+            Outcome::Fails | Outcome::Lies => ObjectFate::AnswerLost,
+        })
+    }
+
+    /// A request to an object store that changes nothing: fails as steps do, without being one.
+    pub(crate) fn object_read(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.alive(self.process)?;
+        let fail_one_in = state.faults.fail_one_in;
+        if fail_one_in.is_some_and(|n| state.random.one_in(n)) {
+            state.fault_fired = true;
+            return Err(broken_disk());
+        }
+        Ok(())
+    }
+
+    /// Whether something that happens to an unsynced change by chance happens.
+    pub(crate) fn toss(&self) -> bool {
+        self.state().random.one_in(2)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no test panics while it holds the disk")
+        self.state.lock().expect("no test panics while it holds the disk")
     }
 
     fn file(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let state = self.state();
-        state.alive()?;
+        state.alive(self.process)?;
         let id = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(SimFile {
             disk: self.clone(),
@@ -184,8 +250,8 @@ fn broken_disk() -> io::Error {
 }
 
 impl State {
-    fn alive(&self) -> io::Result<()> {
-        if self.crashed {
+    fn alive(&self, process: u64) -> io::Result<()> {
+        if self.crashed || self.process != process {
             Err(io::Error::other("simulated power loss"))
         } else {
             Ok(())
@@ -193,8 +259,8 @@ impl State {
     }
 
     /// Counts a step and decides its fate.
-    fn step(&mut self, is_sync: bool) -> io::Result<Outcome> {
-        self.alive()?;
+    fn step(&mut self, process: u64, is_sync: bool) -> io::Result<Outcome> {
+        self.alive(process)?;
         let step = self.step;
         self.step += 1;
         if self.faults.crash_in_steps == Some(step) {
@@ -214,8 +280,8 @@ impl State {
         Ok(Outcome::Works)
     }
 
-    fn change_names(&mut self, change: NameChange) -> io::Result<()> {
-        let works = self.step(false)? == Outcome::Works;
+    fn change_names(&mut self, process: u64, change: NameChange) -> io::Result<()> {
+        let works = self.step(process, false)? == Outcome::Works;
         // In a crash the change may or may not have been made.
         if works || (self.crashed && self.random.one_in(2)) {
             change.apply(&mut self.names);
@@ -289,7 +355,7 @@ impl Disk for SimDisk {
 
     fn names(&self) -> io::Result<Vec<String>> {
         let state = self.state();
-        state.alive()?;
+        state.alive(self.process)?;
         Ok(state.names.keys().cloned().collect())
     }
 
@@ -297,7 +363,7 @@ impl Disk for SimDisk {
         let id = {
             let mut state = self.state();
             let id = state.files.len() as u64;
-            state.change_names(NameChange::Create(name.to_owned(), id))?;
+            state.change_names(self.process, NameChange::Create(name.to_owned(), id))?;
             state.files.insert(id, Content::default());
             id
         };
@@ -321,7 +387,7 @@ impl Disk for SimDisk {
             state.crashed || state.names.contains_key(from),
             "rename of a file that is not there"
         );
-        state.change_names(NameChange::Rename(from.to_owned(), to.to_owned()))
+        state.change_names(self.process, NameChange::Rename(from.to_owned(), to.to_owned()))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -329,12 +395,12 @@ impl Disk for SimDisk {
         if !state.crashed && !state.names.contains_key(name) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        state.change_names(NameChange::Remove(name.to_owned()))
+        state.change_names(self.process, NameChange::Remove(name.to_owned()))
     }
 
     fn sync_names(&self) -> io::Result<()> {
         let mut state = self.state();
-        let outcome = state.step(true)?;
+        let outcome = state.step(self.process, true)?;
         let pending = state.unsynced_names.len();
         match outcome {
             Outcome::Works => state.make_names_durable(pending),
@@ -357,7 +423,7 @@ struct SimFile {
 impl SimFile {
     fn with<R>(&self, operate: impl FnOnce(&mut State, &mut Content) -> io::Result<R>) -> io::Result<R> {
         let mut state = self.disk.state();
-        state.alive()?;
+        state.alive(self.disk.process)?;
         let mut content = state.files.remove(&self.id).unwrap_or_default();
         let result = operate(&mut state, &mut content);
         state.files.insert(self.id, content);
@@ -381,9 +447,10 @@ impl DiskFile for SimFile {
 
     fn append(&mut self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let process = self.disk.process;
         self.with(|state, content| {
             let mut count = bytes.len();
-            if state.step(false)? != Outcome::Works {
+            if state.step(process, false)? != Outcome::Works {
                 count = state.random.below(bytes.len() + 1);
             }
             if let Some(room) = &mut state.faults.room_bytes {
@@ -403,8 +470,9 @@ impl DiskFile for SimFile {
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
+        let process = self.disk.process;
         self.with(|state, content| {
-            let works = state.step(false)? == Outcome::Works;
+            let works = state.step(process, false)? == Outcome::Works;
             if works || (state.crashed && state.random.one_in(2)) {
                 let length = length as usize;
                 content.seen.truncate(length);
@@ -417,8 +485,9 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        let process = self.disk.process;
         self.with(|state, content| {
-            let outcome = state.step(true)?;
+            let outcome = state.step(process, true)?;
             if outcome == Outcome::Lies {
                 return Ok(());
             }
