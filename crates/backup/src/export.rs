@@ -45,10 +45,13 @@ const MESSAGES_MAX: usize = 8;
 /// How often something is taken again that was replaced while it was read.
 const TRIES_MAX: usize = 10;
 
+/// Keeps something in place until it is dropped.
+pub type Hold = Box<dyn Any + Send + Sync>;
+
 /// The log of a running node.
 pub trait LogSource: Send + Sync {
     /// Until this is dropped, no record is removed.
-    fn pin(&self) -> Box<dyn Any + Send>;
+    fn pin(&self) -> Hold;
 
     /// The last record that is durable.
     fn durable(&self) -> Lsn;
@@ -77,7 +80,7 @@ pub struct Node {
     /// Folders below the node whose objects are copied as they are found, in this order.
     pub folders: Vec<Path>,
     /// Dropped when the folders are copied: what keeps their objects in place until then.
-    pub holds: Vec<Box<dyn Any + Send>>,
+    pub holds: Vec<Hold>,
 }
 
 /// Why a backup cannot be taken.
@@ -136,7 +139,7 @@ struct Taken {
     manifest: Arc<ManifestState>,
     progress: Option<(Path, Bytes)>,
     log_after: Lsn,
-    log_pin: Box<dyn Any + Send>,
+    log_pin: Hold,
 }
 
 /// Takes a backup of a running node. Returns when it is decided what the backup will hold; the stream gives it, in the

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::stream::{Checksum, StreamHead};
 
 /// Name of the object, below the folder of the backup.
-pub const INDEX_NAME: &str = "backup.json";
+pub(crate) const INDEX_NAME: &str = "backup.json";
 /// Version of backups that is written, and the newest that is read.
-pub const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 1;
 
 /// What a backup consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
