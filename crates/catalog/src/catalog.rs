@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use object_store::ObjectStore;
 use object_store::path::Path;
-use tidemill_checkpoint_log::{Change, CheckpointLog, LogConfig, OnFailure, Start};
+use tidemill_checkpoint_log::{Change, CheckpointLog, Inspection, LogConfig, OnFailure, Start, inspect};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -36,16 +36,7 @@ impl Catalog {
         node_id: &str,
         limits: Limits,
     ) -> Result<Self, CatalogError> {
-        let config = LogConfig {
-            name: "catalog",
-            folder: Path::from(node_id).join("catalog"),
-            record_magic: *b"TMCATLOG",
-            checkpoint_magic: *b"TMCATCKP",
-            version: 1,
-            start: Start::Listing,
-            records_per_checkpoint: RECORDS_PER_CHECKPOINT,
-            on_failure: OnFailure::Report,
-        };
+        let config = log_config(node_id);
         let log = CheckpointLog::open(store, &config).await?;
         let is_new = log.sequence() == 0;
         let catalog = Self {
@@ -60,6 +51,24 @@ impl Catalog {
             catalog.transact(create).await?;
         }
         Ok(catalog)
+    }
+
+    /// Reads everything that the catalog of a node has stored, for those who only look; writes nothing.
+    ///
+    /// # Errors
+    /// [`CatalogError::Store`]. What is damaged is in the inspection.
+    pub async fn inspect(
+        store: Arc<dyn ObjectStore>,
+        node_id: &str,
+    ) -> Result<Inspection<CatalogState>, CatalogError> {
+        let inspection = inspect::<RecordedState>(store, &log_config(node_id)).await?;
+        Ok(Inspection {
+            state: inspection.state.map(|state| Arc::clone(state.catalog())),
+            sequence: inspection.sequence,
+            objects: inspection.objects,
+            bytes: inspection.bytes,
+            damaged: inspection.damaged,
+        })
     }
 
     /// The present state; lock-free, and unaffected by later changes.
@@ -115,5 +124,18 @@ impl Catalog {
     /// [`CatalogError::Store`]; the catalog works on without the checkpoint.
     pub async fn checkpoint(&self) -> Result<(), CatalogError> {
         Ok(self.log.checkpoint().await?)
+    }
+}
+
+fn log_config(node_id: &str) -> LogConfig {
+    LogConfig {
+        name: "catalog",
+        folder: Path::from(node_id).join("catalog"),
+        record_magic: *b"TMCATLOG",
+        checkpoint_magic: *b"TMCATCKP",
+        version: 1,
+        start: Start::Listing,
+        records_per_checkpoint: RECORDS_PER_CHECKPOINT,
+        on_failure: OnFailure::Report,
     }
 }

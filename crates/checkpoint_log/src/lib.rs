@@ -16,6 +16,7 @@
 mod config;
 mod error;
 mod frame;
+mod inspect;
 mod log;
 mod objects;
 mod pointer;
@@ -23,5 +24,6 @@ mod state;
 
 pub use config::{LogConfig, OnFailure, Start};
 pub use error::LogError;
+pub use inspect::{DamagedObject, Inspection, inspect};
 pub use log::CheckpointLog;
 pub use state::{Change, LogState};

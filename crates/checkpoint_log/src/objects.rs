@@ -41,6 +41,14 @@ pub(crate) struct Loaded<S> {
     pub(crate) checkpoint: u64,
 }
 
+/// What an object of a log is.
+#[derive(Clone, Copy)]
+pub(crate) enum ObjectKind {
+    Record,
+    Checkpoint,
+    Pointer,
+}
+
 /// The objects of one log.
 pub(crate) struct LogObjects {
     store: Arc<dyn ObjectStore>,
@@ -264,6 +272,26 @@ impl LogObjects {
         let bytes = self.store.get(path).await?.bytes().await?;
         kind.decode(sequence, &bytes)
             .map_err(|reason| LogError::corrupt(path, reason))
+    }
+
+    /// Checks what is in an object by itself.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn check<S: LogState>(
+        &self,
+        kind: ObjectKind,
+        sequence: u64,
+        bytes: &[u8],
+    ) -> Result<(), String> {
+        match kind {
+            ObjectKind::Record => self.record_kind.decode::<Vec<S::Edit>>(sequence, bytes).map(drop),
+            ObjectKind::Checkpoint => {
+                let image = self.checkpoint_kind.decode::<S::Image>(sequence, bytes)?;
+                S::from_image(sequence, image).map(drop)
+            }
+            ObjectKind::Pointer => self.pointer.as_ref().map_or(Ok(()), |pointer| pointer.check(bytes)),
+        }
     }
 
     /// The sequence numbers above `after` that are in the folder, ascending.

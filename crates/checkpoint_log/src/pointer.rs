@@ -43,6 +43,14 @@ impl Pointer {
         }
     }
 
+    /// Checks what is in the object.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn check(&self, bytes: &[u8]) -> Result<(), String> {
+        self.kind.open(bytes).map(drop)
+    }
+
     /// Makes it name that checkpoint.
     pub(crate) async fn write(
         &self,

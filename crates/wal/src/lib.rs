@@ -36,6 +36,7 @@ mod medium;
 mod object_medium;
 mod queue;
 mod record;
+mod segment_bytes;
 mod segments;
 mod tail_scan;
 mod wal;
@@ -49,4 +50,7 @@ pub use crate::medium::{DurableLog, Medium, Recovery, Visitor, WalConfig};
 pub use crate::object_medium::ObjectMedium;
 pub use crate::queue::WalStats;
 pub use crate::record::{PAYLOAD_BYTES_MAX, Record};
+pub use crate::segment_bytes::{
+    SegmentContent, encode_segment, read_segment, segment_file_name, segment_first_lsn,
+};
 pub use crate::wal::{Pending, Wal};

@@ -7,7 +7,9 @@ use std::time::Duration;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use thiserror::Error;
-use tidemill_checkpoint_log::{Change, CheckpointLog, LogConfig, LogError, LogState, OnFailure, Start};
+use tidemill_checkpoint_log::{
+    Change, CheckpointLog, Inspection, LogConfig, LogError, LogState, OnFailure, Start, inspect,
+};
 
 use crate::{Edit, FileId, ManifestState};
 
@@ -118,6 +120,18 @@ impl Manifest {
     ) -> Result<Arc<ManifestState>, ManifestError> {
         let log = CheckpointLog::<ManifestState>::open(objects, &log_config(node_id)).await?;
         Ok(log.state())
+    }
+
+    /// Reads everything that the manifest of a node has stored, for those who only look; writes nothing.
+    ///
+    /// # Errors
+    /// [`ManifestError::Store`]. What is damaged is in the inspection.
+    pub async fn inspect(
+        objects: Arc<dyn ObjectStore>,
+        node_id: &str,
+    ) -> Result<Inspection<ManifestState>, ManifestError> {
+        let inspection = inspect(objects, &log_config(node_id)).await;
+        inspection.map_err(ManifestError::Store)
     }
 
     /// The present state; lock-free, and unaffected by later commits.
