@@ -45,7 +45,8 @@ impl Process {
     pub(crate) async fn open(world: &mut World) -> Result<Self, Failure> {
         let objects: Arc<dyn ObjectStore> = Arc::new(world.objects.clone());
         let catalog = Arc::new(Catalog::open(Arc::clone(&objects), NODE, Limits::default()).await?);
-        let storage = Storage::open(StoreConfig::default(), FileStoreConfig::default(), objects, NODE).await?;
+        let storage =
+            Storage::open(StoreConfig::default(), FileStoreConfig::default(), objects, NODE).await?;
         let storage = Arc::new(storage);
         let medium = Box::new(FileMedium::on(Arc::new(world.disk.clone())));
         let config = IngestConfig {
