@@ -200,9 +200,7 @@ async fn take(node: &Node, created_ns: i64) -> Result<Taken, ExportError> {
 }
 
 /// The manifest, and the progress object that it names: that goes when the next snapshot is there.
-async fn take_manifest(
-    node: &Node,
-) -> Result<(Arc<ManifestState>, Option<(Path, Bytes)>), ExportError> {
+async fn take_manifest(node: &Node) -> Result<(Arc<ManifestState>, Option<(Path, Bytes)>), ExportError> {
     let mut object = String::new();
     for _ in 0..TRIES_MAX {
         let manifest = (node.manifest)();
@@ -261,11 +259,15 @@ async fn send_log(node: &Node, after: Lsn, until: Lsn, sending: &mut Sending) ->
         let read = tokio::task::spawn_blocking(move || {
             let records = log.read(after, until, SEGMENT_BYTES)?;
             let last = records.last().map(|(lsn, _)| *lsn);
-            let records: Result<Vec<Record>, WalError> =
-                records.into_iter().map(|(_, payload)| Record::new(payload)).collect();
+            let records: Result<Vec<Record>, WalError> = records
+                .into_iter()
+                .map(|(_, payload)| Record::new(payload))
+                .collect();
             Ok::<_, WalError>((encode_segment(after.next(), &records?), last))
         });
-        let read = read.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let read = read
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         let (segment, last) = read.map_err(ExportError::from)?;
         let path = Path::from(LOG_FOLDER).join(segment_file_name(after.next()));
         after = last.ok_or_else(|| ExportError::Damaged {
@@ -280,7 +282,10 @@ async fn send_log(node: &Node, after: Lsn, until: Lsn, sending: &mut Sending) ->
 /// Copies a folder. Objects may be replaced by others meanwhile, that have what those had: the folder is listed until
 /// nothing that it lists is missing.
 async fn send_folder(node: &Node, folder: &Path, sending: &mut Sending) -> Result<(), Ended> {
-    let folder = node_path(&node.node_id).parts().chain(folder.parts()).collect::<Path>();
+    let folder = node_path(&node.node_id)
+        .parts()
+        .chain(folder.parts())
+        .collect::<Path>();
     let mut sent = std::collections::HashSet::new();
     for _ in 0..TRIES_MAX {
         let listed: Vec<ObjectMeta> = node
@@ -337,13 +342,19 @@ async fn try_catalog_objects(node: &Node, folder: &Path) -> Result<Option<Vec<(P
     };
     // In this order: what a newer checkpoint makes superfluous is missed below, and all is listed again.
     let checkpoint = listed("checkpoint").await?.pop();
-    let covered = checkpoint.as_ref().and_then(Path::filename).unwrap_or_default().to_owned();
+    let covered = checkpoint
+        .as_ref()
+        .and_then(Path::filename)
+        .unwrap_or_default()
+        .to_owned();
     let records = listed("log").await?;
     let is_needed = |record: &Path| record.filename().is_some_and(|name| name > covered.as_str());
     let records: Vec<Path> = records.into_iter().filter(is_needed).collect();
     let number = |name: Option<&str>| name.and_then(|name| name.parse::<u64>().ok()).unwrap_or(0);
     let expected = number(Some(&covered)) + 1..;
-    let is_whole = expected.zip(&records).all(|(expected, record)| number(record.filename()) == expected);
+    let is_whole = expected
+        .zip(&records)
+        .all(|(expected, record)| number(record.filename()) == expected);
     if !is_whole {
         return Ok(None);
     }

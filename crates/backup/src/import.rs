@@ -44,7 +44,10 @@ where
     };
     let received = receiver.receive(stream).await;
     let Receiver {
-        writer, head, objects, ..
+        writer,
+        head,
+        objects,
+        ..
     } = receiver;
     if let Err(error) = received {
         writer.abort().await;
@@ -71,10 +74,7 @@ struct Receiver<'a, P> {
 }
 
 impl<P: FnMut(Progress)> Receiver<'_, P> {
-    async fn receive<E>(
-        &mut self,
-        stream: impl Stream<Item = Result<Bytes, E>>,
-    ) -> Result<(), BackupError>
+    async fn receive<E>(&mut self, stream: impl Stream<Item = Result<Bytes, E>>) -> Result<(), BackupError>
     where
         E: std::error::Error + Send + Sync + 'static,
     {
@@ -109,7 +109,10 @@ impl<P: FnMut(Progress)> Receiver<'_, P> {
             }
             Event::ObjectEnd { checksum } => {
                 self.writer.end().await?;
-                self.objects.last_mut().expect("an object ends after it has begun").checksum = checksum;
+                self.objects
+                    .last_mut()
+                    .expect("an object ends after it has begun")
+                    .checksum = checksum;
                 self.received.objects += 1;
                 self.report();
             }

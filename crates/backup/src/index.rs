@@ -88,7 +88,9 @@ impl BackupIndex {
         let is_whole = index.objects_checksum == checksum(&index.objects)
             && index.object_count == index.objects.len() as u64
             && Some(index.byte_count) == bytes;
-        is_whole.then_some(index).ok_or_else(|| "its checksum does not match".to_owned())
+        is_whole
+            .then_some(index)
+            .ok_or_else(|| "its checksum does not match".to_owned())
     }
 }
 

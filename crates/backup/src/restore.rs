@@ -161,7 +161,11 @@ impl Begun<'_> {
     }
 
     async fn read_manifest(&self, place: &BackupPlace) -> Result<ManifestState, BackupError> {
-        let object = self.index.objects.iter().find(|object| object.path == MANIFEST_PATH);
+        let object = self
+            .index
+            .objects
+            .iter()
+            .find(|object| object.path == MANIFEST_PATH);
         let object = object.ok_or_else(|| manifest_damaged("it is missing".to_owned()))?;
         let mut reader = ObjectReader::open(place, object, &parse_path(object)?).await?;
         let mut json = Vec::new();

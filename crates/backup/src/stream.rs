@@ -90,7 +90,9 @@ pub enum StreamError {
         reason: String,
     },
     /// The connection ended early.
-    #[error("the backup ends early, after {objects} objects with {bytes} bytes: the server or the connection was stopped")]
+    #[error(
+        "the backup ends early, after {objects} objects with {bytes} bytes: the server or the connection was stopped"
+    )]
     Cut {
         /// Whole objects before.
         objects: u64,

@@ -95,7 +95,10 @@ fn check<S: LogState>(
         .map(|parts| parts.map(|part| part.as_ref().to_owned()).collect())
         .unwrap_or_default();
     let below: Vec<&str> = below.iter().map(String::as_str).collect();
-    let number = |name: &str| name.parse::<u64>().map_err(|_| "its name is not a number".to_owned());
+    let number = |name: &str| {
+        name.parse::<u64>()
+            .map_err(|_| "its name is not a number".to_owned())
+    };
     match below[..] {
         ["log", name] => objects.check::<S>(ObjectKind::Record, number(name)?, bytes),
         ["checkpoint", name] => objects.check::<S>(ObjectKind::Checkpoint, number(name)?, bytes),

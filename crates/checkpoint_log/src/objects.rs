@@ -290,7 +290,10 @@ impl LogObjects {
                 let image = self.checkpoint_kind.decode::<S::Image>(sequence, bytes)?;
                 S::from_image(sequence, image).map(drop)
             }
-            ObjectKind::Pointer => self.pointer.as_ref().map_or(Ok(()), |pointer| pointer.check(bytes)),
+            ObjectKind::Pointer => self
+                .pointer
+                .as_ref()
+                .map_or(Ok(()), |pointer| pointer.check(bytes)),
         }
     }
 

@@ -170,11 +170,14 @@ impl Decoder {
         if header_checksum(&start[..13], header) != checksum {
             return Err(self.damaged("the checksum of a header does not match"));
         }
-        let header = self.take(FRAME_START_BYTES + header_bytes).slice(FRAME_START_BYTES..);
+        let header = self
+            .take(FRAME_START_BYTES + header_bytes)
+            .slice(FRAME_START_BYTES..);
         match (kind, state) {
             (KIND_HEAD, State::Head) => {
                 let head = serde_json::from_slice(&header);
-                let head = head.map_err(|error| self.damaged(&format!("its head is not understood: {error}")))?;
+                let head =
+                    head.map_err(|error| self.damaged(&format!("its head is not understood: {error}")))?;
                 Ok(Step::Event(State::Frame, Event::Head(head)))
             }
             (KIND_OBJECT, State::Frame) => {

@@ -32,7 +32,10 @@ impl Encoder {
 
     /// Begins an object of so many bytes. Its [parts](Self::part) follow, and [its end](Self::object_end).
     pub fn object(&mut self, path: &Path, length: u64) -> Bytes {
-        debug_assert!(self.open.is_none(), "an object begins after the one before has ended");
+        debug_assert!(
+            self.open.is_none(),
+            "an object begins after the one before has ended"
+        );
         self.open = Some((Checksum::new(), length));
         self.sent.objects += 1;
         self.sent.bytes += length;
@@ -86,7 +89,10 @@ impl Encoder {
 
     /// The last bytes of a stream that is complete.
     pub fn end(self) -> Bytes {
-        debug_assert!(self.open.is_none(), "a stream ends after the last object has ended");
+        debug_assert!(
+            self.open.is_none(),
+            "a stream ends after the last object has ended"
+        );
         let end = serde_json::to_vec(&self.sent).expect("numbers are JSON");
         let mut bytes = BytesMut::new();
         put_frame(&mut bytes, KIND_END, &end, 0);

@@ -46,7 +46,9 @@ impl Operation {
             } => points.retain(|key, _| {
                 let is_meant = key.table == *table
                     && (*time_first..=*time_last).contains(&key.time)
-                    && host.as_ref().is_none_or(|host| key.tags.get("host") == Some(host));
+                    && host
+                        .as_ref()
+                        .is_none_or(|host| key.tags.get("host") == Some(host));
                 !is_meant
             }),
         }
@@ -56,8 +58,15 @@ impl Operation {
     pub(crate) fn lines(&self) -> Option<String> {
         let Self::Write(rows) = self else { return None };
         let line = |(key, fields): &(PointKey, BTreeMap<String, i64>)| {
-            let tags: String = key.tags.iter().map(|(name, value)| format!(",{name}={value}")).collect();
-            let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}i")).collect();
+            let tags: String = key
+                .tags
+                .iter()
+                .map(|(name, value)| format!(",{name}={value}"))
+                .collect();
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|(name, value)| format!("{name}={value}i"))
+                .collect();
             format!("{}{tags} {} {}\n", key.table, fields.join(","), key.time)
         };
         Some(rows.iter().map(line).collect())
@@ -118,8 +127,13 @@ impl Model {
 
     /// The first differences from what was acknowledged.
     fn describe(&self, found: &Points) -> String {
-        let missing = self.acknowledged.iter().filter(|(key, fields)| found.get(key) != Some(fields));
-        let strange = found.iter().filter(|(key, _)| !self.acknowledged.contains_key(key));
+        let missing = self
+            .acknowledged
+            .iter()
+            .filter(|(key, fields)| found.get(key) != Some(fields));
+        let strange = found
+            .iter()
+            .filter(|(key, _)| !self.acknowledged.contains_key(key));
         let mut text = format!(
             "{} points acknowledged, {} found, {} operations uncertain",
             self.acknowledged.len(),
@@ -127,7 +141,10 @@ impl Model {
             self.uncertain.len()
         );
         for (key, fields) in missing.take(5) {
-            text += &format!("\n  acknowledged {key:?} = {fields:?}, found {:?}", found.get(key));
+            text += &format!(
+                "\n  acknowledged {key:?} = {fields:?}, found {:?}",
+                found.get(key)
+            );
         }
         for (key, fields) in strange.take(5) {
             text += &format!("\n  found {key:?} = {fields:?}, never acknowledged");

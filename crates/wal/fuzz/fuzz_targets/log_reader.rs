@@ -10,9 +10,5 @@ use libfuzzer_sys::fuzz_target;
 mod log_file;
 #[path = "../../tests/support/mutated_log.rs"]
 mod mutated_log;
-#[path = "../../tests/support/random.rs"]
-mod random;
-#[path = "../../tests/support/sim_disk.rs"]
-mod sim_disk;
 
 fuzz_target!(|recipe: &[u8]| mutated_log::check_mutated_log(recipe));

@@ -1,0 +1,153 @@
+//! The course of a simulation: lives of processes, one after the other, on one machine.
+
+use tidemill_simulation::{Faults, Random, Restart, SimDisk, SimObjectStore};
+
+use crate::model::{Model, Operation};
+use crate::process::{Failure, Process};
+use crate::workload::Workload;
+
+const LIVES: usize = 5;
+const STEPS_OF_A_LIFE: usize = 40;
+const SECOND_NS: i64 = 1_000_000_000;
+/// 2026-01-01.
+const START_NS: i64 = 1_767_225_600 * SECOND_NS;
+
+/// Everything that outlives a process.
+pub(crate) struct World {
+    pub(crate) random: Random,
+    pub(crate) disk: SimDisk,
+    pub(crate) objects: SimObjectStore,
+    pub(crate) model: Model,
+    pub(crate) workload: Workload,
+    pub(crate) now_ns: i64,
+    /// What happened, for the report of a failure.
+    pub(crate) history: Vec<String>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let disk = SimDisk::new(seed);
+        Self {
+            random: Random::new(seed),
+            objects: SimObjectStore::new(disk.clone()),
+            disk,
+            model: Model::default(),
+            workload: Workload::new(),
+            now_ns: START_NS,
+            history: Vec::new(),
+        }
+    }
+
+    /// Several lives that end badly, and one without faults in which everything settles.
+    pub(crate) async fn run(&mut self) {
+        for _ in 0..=self.random.below(LIVES) {
+            let faults = self.random_faults();
+            self.note(format!("life with {faults:?}"));
+            self.disk.set_faults(faults);
+            self.live().await;
+            let restart = if self.random.one_in(3) { Restart::Kill } else { Restart::PowerLoss };
+            self.note(format!("{restart:?}"));
+            self.disk.restart(restart);
+            self.objects.restart(&self.disk, restart);
+        }
+        self.settle().await;
+    }
+
+    async fn live(&mut self) {
+        let process = match Process::open(self).await {
+            Ok(process) => process,
+            Err(error) => return self.must_be_a_fault("opening", &error),
+        };
+        self.check(&process).await;
+        for _ in 0..self.random.below(STEPS_OF_A_LIFE) {
+            if self.disk.crashed() {
+                break;
+            }
+            self.now_ns += self.random.below(120) as i64 * SECOND_NS;
+            self.step(&process).await;
+        }
+        process.abandon().await;
+    }
+
+    async fn step(&mut self, process: &Process) {
+        match self.random.below(20) {
+            0..9 => self.write(process).await,
+            9 => {
+                let operation = self.workload.delete(&mut self.random);
+                self.carry_out(process, operation).await;
+            }
+            10..13 => self.attempt("snapshot", process.snapshot(self.now_ns).await),
+            13..16 => self.attempt("compaction", process.compact(self.now_ns).await),
+            16 => self.attempt("garbage", process.collect_garbage(self.now_ns).await),
+            17 | 18 => self.run_trigger(process).await,
+            _ => self.check(process).await,
+        }
+    }
+
+    async fn write(&mut self, process: &Process) {
+        let operation = self.workload.write(&mut self.random);
+        self.carry_out(process, operation).await;
+    }
+
+    async fn carry_out(&mut self, process: &Process, operation: Operation) {
+        let outcome = process.carry_out(&operation, self.now_ns).await;
+        self.note(format!("{operation:?}: {outcome:?}"));
+        match outcome {
+            Ok(()) => self.model.acknowledge(&operation),
+            Err(error) => {
+                self.must_be_a_fault("writing", &error);
+                self.model.doubt(operation);
+            }
+        }
+    }
+
+    /// Content against the model, unless a fault keeps it from being read.
+    pub(crate) async fn check(&mut self, process: &Process) {
+        match process.points().await {
+            Ok(points) => {
+                if let Err(contradiction) = self.model.resolve(&points, false) {
+                    self.fail(&contradiction.to_string());
+                }
+            }
+            Err(error) => self.must_be_a_fault("reading", &error),
+        }
+        if let Err(broken) = process.check_file_order() {
+            self.fail(&broken);
+        }
+    }
+
+    fn attempt<T: std::fmt::Debug>(&mut self, what: &str, outcome: Result<T, Failure>) {
+        self.note(format!("{what}: {outcome:?}"));
+        if let Err(error) = outcome {
+            self.must_be_a_fault(what, &error);
+        }
+    }
+
+    /// An error without a fault is a defect.
+    pub(crate) fn must_be_a_fault(&mut self, what: &str, error: &Failure) {
+        self.note(format!("{what}: {error}"));
+        if !self.disk.fault_fired() {
+            self.fail(&format!("{what} failed without any fault: {error}"));
+        }
+    }
+
+    pub(crate) fn fail(&self, what: &str) -> ! {
+        let history = self.history.join("\n  ");
+        panic!("{what}\nhistory:\n  {history}");
+    }
+
+    pub(crate) fn note(&mut self, text: String) {
+        self.history.push(text);
+    }
+
+    fn random_faults(&mut self) -> Faults {
+        let random = &mut self.random;
+        let crash_in_steps = (!random.one_in(4)).then(|| random.below(150) as u64);
+        let fail_one_in = random.one_in(2).then(|| 5 + random.below(40));
+        Faults {
+            crash_in_steps,
+            fail_one_in,
+            ..Faults::default()
+        }
+    }
+}
