@@ -33,6 +33,7 @@ mod process_info;
 mod random;
 mod server;
 mod statistics;
+mod storage;
 mod waiting;
 mod workspace;
 
