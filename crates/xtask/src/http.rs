@@ -10,7 +10,7 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::failure::Failure;
+use crate::failure::{During, Failure};
 
 /// A server's address and how to get in.
 #[derive(Clone, Debug)]
@@ -70,6 +70,14 @@ impl Endpoint {
         request.extend_from_slice(body.as_bytes());
         request
     }
+}
+
+/// A port that was free a moment ago, for a server that cannot be asked for the one it took.
+pub(crate) fn free_port() -> Result<u16, Failure> {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .during("cannot find a free port")
 }
 
 /// What a server answered.
