@@ -10,7 +10,7 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::failure::Failure;
+use crate::failure::{During, Failure};
 
 /// A server's address and how to get in.
 #[derive(Clone, Debug)]
@@ -72,10 +72,20 @@ impl Endpoint {
     }
 }
 
+/// A port that was free a moment ago, for a server that cannot be asked for the one it took.
+pub(crate) fn free_port() -> Result<u16, Failure> {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .during("cannot find a free port")
+}
+
 /// What a server answered.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub status: u16,
+    /// Seconds after which to try again, where the answer says so.
+    pub retry_after_s: Option<u64>,
     pub body: Vec<u8>,
 }
 
@@ -135,6 +145,7 @@ impl Connection {
         };
         Ok(Answer {
             status: head.status,
+            retry_after_s: head.retry_after_s,
             body,
         })
     }
@@ -180,6 +191,7 @@ impl Connection {
 #[derive(Debug, PartialEq)]
 struct Head {
     status: u16,
+    retry_after_s: Option<u64>,
     body: BodyFraming,
 }
 
@@ -203,18 +215,27 @@ impl Head {
             .and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok())
             .ok_or_else(|| invalid("not an HTTP/1.1 response"))?;
         let mut body = BodyFraming::UntilClose;
+        let mut retry_after_s = None;
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             if name.eq_ignore_ascii_case("content-length") {
                 let length = value.trim().parse().map_err(|_| invalid("bad content-length"))?;
                 body = BodyFraming::Length(length);
             } else if name.eq_ignore_ascii_case("transfer-encoding") {
                 body = BodyFraming::Chunked;
+            } else if name.eq_ignore_ascii_case("retry-after") {
+                // The other form, a date, is as good as none.
+                retry_after_s = value.trim().parse().ok();
             }
         }
         if status == 204 || status == 304 {
             body = BodyFraming::Length(0);
         }
-        Ok(Some((Head { status, body }, end + 4)))
+        let head = Head {
+            status,
+            retry_after_s,
+            body,
+        };
+        Ok(Some((head, end + 4)))
     }
 }
 
@@ -277,6 +298,16 @@ mod tests {
             let expected = [(200, "hello"), (204, ""), (200, "abcde"), (404, "gone")];
             assert_eq!(seen, expected.map(|(status, body)| (status, body.to_owned())));
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_say_when_to_try_again() {
+        let answer = "HTTP/1.1 503 Busy\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n";
+        let endpoint = canned(vec![answer, "HTTP/1.1 204 No Content\r\n\r\n"], 4096).await;
+        let mut connection = Connection::open(&endpoint).await.unwrap();
+        let mut ask = async || connection.exchange(&[&endpoint.get("/")]).await.unwrap();
+        assert_eq!(ask().await.retry_after_s, Some(2));
+        assert_eq!(ask().await.retry_after_s, None);
     }
 
     #[test]

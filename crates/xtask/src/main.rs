@@ -30,9 +30,12 @@ mod machine;
 mod plugin_files;
 mod prerequisites;
 mod process_info;
+mod python;
 mod random;
+mod s3;
 mod server;
 mod statistics;
+mod storage;
 mod waiting;
 mod workspace;
 

@@ -97,8 +97,17 @@ pub(crate) fn memory(pid: u32) -> Memory {
 
 /// Resident bytes of one process, zero where it is gone: cheaper than [`memory`], and holds nothing up in the process.
 pub(crate) fn resident_bytes(pid: u32) -> u64 {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// The most resident bytes that a process has had so far, zero where it is gone.
+pub(crate) fn peak_resident_bytes(pid: u32) -> u64 {
+    status_bytes(pid, "VmHWM:")
+}
+
+fn status_bytes(pid: u32, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
     let kibibytes: Option<u64> = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
     kibibytes.unwrap_or(0) * 1024
 }
@@ -171,6 +180,7 @@ mod tests {
         assert!(memory(own).resident_bytes > 0);
         assert!(memory(own).proportional_bytes <= memory(own).resident_bytes);
         assert!(resident_bytes(own) > 0);
+        assert!(peak_resident_bytes(own) > 0);
         assert!(is_alive(own));
         let before = RunTimes::of_tree(own);
         while RunTimes::of_tree(own).ms_since(&before) <= 0.0 {}

@@ -1,6 +1,7 @@
 //! A server started by a task: from the command line a user would type until the process is gone.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -25,15 +26,22 @@ pub(crate) struct ServerSetup {
     program: PathBuf,
     node_id: &'static str,
     directory: PathBuf,
+    data_dir: PathBuf,
+    object_store: Vec<OsString>,
+    arguments: Vec<String>,
 }
 
 impl ServerSetup {
     /// Data, plugins and log go below `directory`, which must exist.
     pub(crate) fn new(program: PathBuf, node_id: &'static str, directory: &Path) -> Result<Self, Failure> {
+        let data_dir = directory.join("data");
         let setup = ServerSetup {
             program,
             node_id,
             directory: directory.to_owned(),
+            object_store: file_store(&data_dir),
+            data_dir,
+            arguments: Vec::new(),
         };
         for folder in [setup.data_dir(), setup.plugin_dir()] {
             fs::create_dir_all(&folder).during(format!("cannot make {}", folder.display()))?;
@@ -41,8 +49,25 @@ impl ServerSetup {
         Ok(setup)
     }
 
+    /// Gives every server that is started from now on these arguments too.
+    pub(crate) fn set_arguments(&mut self, arguments: Vec<String>) {
+        self.arguments = arguments;
+    }
+
+    /// Data go here, which must exist, from the next start on.
+    pub(crate) fn set_data_dir(&mut self, data_dir: PathBuf) {
+        self.object_store = file_store(&data_dir);
+        self.data_dir = data_dir;
+    }
+
+    /// Objects go where these arguments say, from the next start on.
+    pub(crate) fn set_object_store(&mut self, arguments: Vec<OsString>) {
+        self.object_store = arguments;
+    }
+
+    /// Where a server has its files, unless [`ServerSetup::set_object_store`] was called.
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.directory.join("data")
+        self.data_dir.clone()
     }
 
     pub(crate) fn plugin_dir(&self) -> PathBuf {
@@ -72,15 +97,8 @@ impl ServerSetup {
             .during(format!("cannot open {}", self.log_path().display()))?;
         let mut command = Command::new(&self.program);
         command
-            .args([
-                "serve",
-                "--node-id",
-                self.node_id,
-                "--object-store",
-                "file",
-                "--data-dir",
-            ])
-            .arg(self.data_dir())
+            .args(["serve", "--node-id", self.node_id])
+            .args(&self.object_store)
             .arg("--plugin-dir")
             .arg(self.plugin_dir())
             .args([
@@ -90,6 +108,7 @@ impl ServerSetup {
                 "--tcp-listener-file-path",
             ])
             .arg(&address_file)
+            .args(&self.arguments)
             .current_dir(&self.directory)
             .stdin(Stdio::null())
             .stdout(log.try_clone().during("cannot share the log file")?)
@@ -127,6 +146,15 @@ impl ServerSetup {
             self.log_tail()
         ))
     }
+}
+
+fn file_store(data_dir: &Path) -> Vec<OsString> {
+    vec![
+        "--object-store".into(),
+        "file".into(),
+        "--data-dir".into(),
+        data_dir.into(),
+    ]
 }
 
 /// Takes away the variables by which the user's own server or environment is configured; ours must not touch either.

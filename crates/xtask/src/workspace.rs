@@ -53,6 +53,11 @@ impl Workspace {
         self.target_dir.join("release")
     }
 
+    /// Where tasks keep what they need again.
+    pub(crate) fn kept_dir(&self) -> PathBuf {
+        self.target_dir.join("xtask")
+    }
+
     /// The built program.
     pub(crate) fn program(&self) -> PathBuf {
         self.release_dir().join("tidemill")

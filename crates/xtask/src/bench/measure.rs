@@ -2,8 +2,8 @@
 
 use super::budget::Budget::{self, AtLeast, AtMost, NoneLessIsBetter, NoneMoreIsBetter};
 use super::unit::Unit::{
-    self, Mebibytes, MegabytesPerSecond, Milliseconds, MillisecondsPerMinute, Ratio, RequestsPerSecond,
-    RowsPerSecond, Seconds,
+    self, Mebibytes, Megabytes, MegabytesPerSecond, Milliseconds, MillisecondsPerMinute, Ratio,
+    RequestsPerSecond, RowsPerSecond, Seconds,
 };
 
 /// Everything there is to say about a [`Measure`].
@@ -78,6 +78,27 @@ measures! {
     StartAfterKill: "start.after_kill_ms", "start until healthy after kill -9", Milliseconds, AtMost(1_000.0);
     CountAfterKill: "start.after_kill_counted_ms", "  until count(*) answers them", Milliseconds, NoneLessIsBetter;
     StopTime: "stop.ms", "SIGTERM until ended, with the rows", Milliseconds, NoneLessIsBetter;
+    FilesBytes: "files.compacted_mb", "the rows in compacted files", Megabytes, AtMost(42.0);
+    FilesOtherBytes: "files.beside_mb", "  log, manifest and catalog beside them", Megabytes, NoneLessIsBetter;
+    FilesTime: "files.until_compacted_s", "  until they are in files and compacted", Seconds, NoneLessIsBetter;
+    FilesStartAfterStop: "files.start_after_stop_ms", "start until healthy with them in files", Milliseconds, AtMost(300.0);
+    FilesStartAfterKill: "files.start_after_kill_ms", "  after kill -9", Milliseconds, AtMost(1_000.0);
+    FilesCount: "files.count_ms", "count(*), from files", Milliseconds, NoneLessIsBetter;
+    FilesMeans: "files.means_ms", "mean of 5 columns, from files", Milliseconds, NoneLessIsBetter;
+    FilesHostHour: "files.host_hour_ms", "mean of 3 columns by host and hour, from files", Milliseconds, NoneLessIsBetter;
+    FilesOneHost: "files.one_host_ms", "one host, one hour, by minute, from files", Milliseconds, NoneLessIsBetter;
+    FilesLastPoints: "files.last_points_ms", "last point of every host, from files", Milliseconds, NoneLessIsBetter;
+    FilesThreshold: "files.threshold_ms", "one host above a threshold, from files", Milliseconds, NoneLessIsBetter;
+    FilesQueryRatio: "files.query_ratio_max", "  the slowest of the six against in memory", Ratio, NoneLessIsBetter;
+    ManyFilesStart: "many_files.start_ms", "start until healthy with 10,000 files", Milliseconds, AtMost(500.0);
+    ManyFilesTime: "many_files.until_in_files_s", "  until 10,000 tables are in files", Seconds, NoneLessIsBetter;
+    HistoryCold: "history.cold_ms", "one host, one hour of 30 days, just started", Milliseconds, AtMost(15.0);
+    HistoryWarm: "history.warm_ms", "  asked again", Milliseconds, AtMost(5.0);
+    CompactingRatio: "compacting.ingest_ratio", "ingest during compaction against without", Ratio, AtLeast(0.8);
+    CompactingRate: "compacting.rows_per_s", "  during compaction", RowsPerSecond, NoneMoreIsBetter;
+    NotCompactingRate: "compacting.without_rows_per_s", "  without", RowsPerSecond, NoneMoreIsBetter;
+    ManyRowsPeak: "many_rows.peak_mib", "server's memory at most, 20 M rows ingested", Mebibytes, AtMost(1024.0);
+    ManyRowsRate: "many_rows.rows_per_s", "  ingest, snapshots and compaction included", RowsPerSecond, NoneMoreIsBetter;
     StartTriggers: "triggers.start_s", "start until 100 request triggers answer", Seconds, AtMost(5.0);
     WorkerCrash: "crash.ms", "worker killed until its trigger answers", Milliseconds, AtMost(150.0);
     IdleServer: "idle.server_mib", "idle server, resident", Mebibytes, AtMost(35.0);

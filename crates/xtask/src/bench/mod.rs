@@ -23,7 +23,7 @@ mod unit;
 mod workloads;
 
 use crate::bystanders::Bystanders;
-use load::{CpuLoad, Order};
+use load::{CpuLoad, Order, STEP_S};
 pub(crate) use measure::budgets;
 use report::Report;
 use subject::{Address, Subject};
@@ -91,6 +91,7 @@ impl BenchOptions {
             seed: self.seed,
             hosts: self.hosts,
             rows: self.rows as usize,
+            step_s: STEP_S,
             batch_lines: self.batch_lines as usize,
             connections: self.connections as usize,
             order: self.order,

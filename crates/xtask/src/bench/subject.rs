@@ -48,11 +48,17 @@ pub(crate) struct OwnServer {
 impl OwnServer {
     /// A server with nothing in it.
     pub(crate) async fn start(program: &Path) -> Result<Self, Failure> {
+        OwnServer::start_with(program, Vec::new()).await
+    }
+
+    /// A server with nothing in it and these arguments beside the usual ones.
+    pub(crate) async fn start_with(program: &Path, arguments: Vec<String>) -> Result<Self, Failure> {
         let directory = tempfile::Builder::new()
             .prefix("tidemill-bench-")
             .tempdir()
             .during("cannot make a temporary directory")?;
-        let setup = ServerSetup::new(program.to_owned(), NODE_ID, directory.path())?;
+        let mut setup = ServerSetup::new(program.to_owned(), NODE_ID, directory.path())?;
+        setup.set_arguments(arguments);
         let server = setup.start().await?;
         Ok(OwnServer {
             server,
@@ -78,6 +84,18 @@ impl OwnServer {
                 directory,
             },
         ))
+    }
+
+    /// SIGTERM, and a new server on the same data with these arguments beside the usual ones.
+    pub(crate) async fn restart_with(mut self, arguments: Vec<String>) -> Result<Self, Failure> {
+        self.setup.set_arguments(arguments);
+        let (_, restarted) = self.restart_after_stop().await?;
+        Ok(restarted)
+    }
+
+    /// A client of it.
+    pub(crate) fn api(&self) -> Api {
+        Api::new(self.server.endpoint().clone())
     }
 
     /// SIGKILL, and a new server on the same data.

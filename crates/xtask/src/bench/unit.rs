@@ -11,6 +11,7 @@ pub(crate) enum Unit {
     Seconds,
     Milliseconds,
     MillisecondsPerMinute,
+    Megabytes,
     Mebibytes,
     Ratio,
 }
@@ -37,6 +38,7 @@ impl Display for Unit {
             Unit::Seconds => "s",
             Unit::Milliseconds => "ms",
             Unit::MillisecondsPerMinute => "ms/min",
+            Unit::Megabytes => "MB",
             Unit::Mebibytes => "MiB",
             Unit::Ratio => "x",
         })

@@ -6,10 +6,11 @@ use clap::ValueEnum;
 
 use super::bed::Bed;
 use super::finding::Finding;
+use super::storage::StorageFault;
 use super::{dying, excess, setting_up, stuck};
 use crate::failure::Failure;
 
-/// Something that a plugin or an operator does; they are tried in this order.
+/// Something that a plugin or an operator does, or that happens to a disk; they are tried in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Fault {
     /// No fault: what the others compare with
@@ -54,6 +55,16 @@ pub(super) enum Fault {
     Feedback,
     /// `kill -9` of workers, of the server, of both, at random
     KillAtRandom,
+    /// `kill -9` while snapshots write files
+    KillInSnapshot,
+    /// `kill -9` while compaction writes files
+    KillInCompaction,
+    /// A disk of 24 MB fills up and is enlarged
+    FullDisk,
+    /// A damaged data file
+    DamagedFile,
+    /// An object store that is gone for a while
+    StoreGone,
 }
 
 impl Fault {
@@ -73,7 +84,19 @@ impl Fault {
         self.to_possible_value().expect("no fault is hidden")
     }
 
-    /// Lets it happen to a server, except for killing at random, which needs servers of its own.
+    /// The fault of storage that it is, if it is one.
+    pub(super) fn of_storage(self) -> Option<StorageFault> {
+        match self {
+            Fault::KillInSnapshot => Some(StorageFault::KillInSnapshot),
+            Fault::KillInCompaction => Some(StorageFault::KillInCompaction),
+            Fault::FullDisk => Some(StorageFault::FullDisk),
+            Fault::DamagedFile => Some(StorageFault::DamagedFile),
+            Fault::StoreGone => Some(StorageFault::StoreGone),
+            _ => None,
+        }
+    }
+
+    /// Lets it happen to a server, except for what needs servers of its own.
     pub(super) async fn run(self, bed: &mut Bed) -> Result<Finding, Failure> {
         match self {
             Fault::Nothing => {
@@ -102,7 +125,12 @@ impl Fault {
             Fault::BrokenImport => setting_up::broken_import(bed).await,
             Fault::PackageUpgrade => setting_up::package_upgrade(bed).await,
             Fault::Feedback => excess::feedback(bed).await,
-            Fault::KillAtRandom => Ok(Finding::skipped("it needs servers of its own")),
+            Fault::KillAtRandom
+            | Fault::KillInSnapshot
+            | Fault::KillInCompaction
+            | Fault::FullDisk
+            | Fault::DamagedFile
+            | Fault::StoreGone => Ok(Finding::skipped("it needs servers of its own")),
         }
     }
 }

@@ -6,7 +6,7 @@
 //! author, a client and an operator can do.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
@@ -29,6 +29,7 @@ mod limits;
 mod neighbours;
 mod report;
 mod setting_up;
+mod storage;
 mod stuck;
 mod writers;
 
@@ -37,6 +38,10 @@ use fault::Fault;
 use finding::Finding;
 use limits::Noticed;
 use report::{Report, Row};
+use storage::Trial;
+
+/// Kills that must hit snapshots, or compactions, are aimed; they need so much less time than those at random.
+const STORAGE_KILL_SHARE: u64 = 4;
 
 /// Options of `cargo xtask faults`.
 #[derive(Args)]
@@ -50,7 +55,7 @@ pub(crate) struct FaultOptions {
     /// Try all but these faults.
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',', value_enum, conflicts_with = "only")]
     without: Vec<Fault>,
-    /// For how long processes are killed at random.
+    /// For how long processes are killed at random; servers that write files, a quarter of it.
     #[arg(long, value_name = "N", default_value_t = 120)]
     seconds: u64,
     /// The seed of what is killed, and when.
@@ -116,6 +121,13 @@ async fn try_all(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let plugins = workspace.fault_plugins();
+    let trial = Trial {
+        workspace,
+        program,
+        plugins: &plugins,
+        kill_for: Duration::from_secs(options.seconds / STORAGE_KILL_SHARE),
+        seed: options.seed,
+    };
     let mut shared: Option<Bed> = None;
     for fault in options.faults() {
         let started = Instant::now();
@@ -123,6 +135,9 @@ async fn try_all(
             kills::run(program, &plugins, options.seconds, options.seed)
                 .await
                 .unwrap_or_else(|failure| (failed(&failure), None))
+        } else if let Some(fault) = fault.of_storage() {
+            let tried = storage::run(fault, &trial).await;
+            (tried.unwrap_or_else(|failure| failed(&failure)), None)
         } else {
             let mut bed = match shared.take() {
                 Some(bed) => bed,

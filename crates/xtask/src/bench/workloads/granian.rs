@@ -1,9 +1,7 @@
 //! Granian, a server of Python web applications, with the applications that request triggers are compared with. It is
 //! installed by pip into a virtual environment of its own, which goes when the comparison ends.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::rc::Rc;
@@ -16,7 +14,8 @@ use tokio::process::{Child, Command};
 use crate::api::Api;
 use crate::bench::measure::Measure;
 use crate::failure::{During, Failure};
-use crate::http::Endpoint;
+use crate::http::{Endpoint, free_port};
+use crate::python::Venv;
 use crate::waiting::wait_until;
 
 /// uvloop is what Granian recommends for speed, and takes when it is there.
@@ -68,6 +67,7 @@ static KINDS: [Kind; 2] = [
 /// A virtual environment with Granian in it.
 struct Environment {
     directory: TempDir,
+    venv: Venv,
     versions: String,
 }
 
@@ -77,31 +77,21 @@ impl Environment {
             .prefix("tidemill-bench-granian-")
             .tempdir()
             .during("cannot make a temporary directory")?;
-        let venv = directory.path().join("venv");
-        run(
-            "python3",
-            [OsStr::new("-m"), OsStr::new("venv"), venv.as_os_str()],
-        )
-        .await?;
-        let python = venv.join("bin/python");
-        run(
-            &python,
-            ["-m", "pip", "install", "--quiet"].iter().chain(&PACKAGES),
-        )
-        .await?;
-        let versions = run(&python, ["-c", VERSIONS].iter().chain(&PACKAGES)).await?;
+        let venv = Venv::make(directory.path().join("venv"), &PACKAGES).await?;
+        let versions = venv.python(["-c", VERSIONS].iter().chain(&PACKAGES)).await?;
         for kind in &KINDS {
             let file = directory.path().join(kind.module).with_extension("py");
             fs::write(&file, kind.source).during(format!("cannot write {}", file.display()))?;
         }
         Ok(Environment {
             directory,
+            venv,
             versions: versions.trim().to_owned(),
         })
     }
 
     fn granian(&self) -> Command {
-        Command::new(self.directory.path().join("venv/bin/granian"))
+        Command::new(self.venv.program("granian"))
     }
 
     fn log_path(&self, kind: &Kind) -> std::path::PathBuf {
@@ -219,36 +209,4 @@ impl Drop for Application {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// Runs a command to its end; gives what it printed.
-async fn run(
-    program: impl AsRef<OsStr>,
-    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
-) -> Result<String, Failure> {
-    let program = program.as_ref();
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .during(format!("cannot start {}", program.display()))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(Failure::new(format!(
-        "{} ended with {}: {}",
-        program.display(),
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    )))
-}
-
-/// A port that was free a moment ago; Granian cannot be asked for the one it took.
-fn free_port() -> Result<u16, Failure> {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .during("cannot find a free port")
 }

@@ -12,12 +12,17 @@ use crate::statistics::median;
 use clap::ValueEnum;
 
 mod calls;
+mod compacting;
+mod files;
 mod granian;
 mod hand_over;
+mod history;
 mod idle;
 mod ingest;
 mod latency;
 mod lifecycle;
+mod many_files;
+mod many_rows;
 mod parallel;
 mod queries;
 mod request;
@@ -49,6 +54,16 @@ pub(crate) enum Workload {
     Parallel,
     /// Starting empty, with the rows, and after kill -9; servers of our own only.
     Start,
+    /// The rows in compacted files: their size, the six queries, starting; servers of our own only.
+    Files,
+    /// Starting with 10,000 files; servers of our own only.
+    ManyFiles,
+    /// One host and one hour out of 30 days; servers of our own only.
+    History,
+    /// Ingest while files are compacted; servers of our own only.
+    Compacting,
+    /// Memory under 20 million rows; servers of our own only.
+    ManyRows,
     /// A worker process killed; servers of our own only.
     WorkerCrash,
     /// Memory of an idle server and of idle triggers; servers of our own only.
@@ -75,6 +90,11 @@ impl Workload {
             Workload::Request => request::measure(subject, options).await,
             Workload::Parallel => parallel::measure(subject).await,
             Workload::Start => lifecycle::measure_starts(our_program(subject)?, options).await,
+            Workload::Files => files::measure(our_program(subject)?, options).await,
+            Workload::ManyFiles => many_files::measure(our_program(subject)?).await,
+            Workload::History => history::measure(our_program(subject)?, options).await,
+            Workload::Compacting => compacting::measure(our_program(subject)?, options).await,
+            Workload::ManyRows => many_rows::measure(our_program(subject)?, options).await,
             Workload::WorkerCrash => with_own_server(our_program(subject)?, worker_crash::measure).await,
             Workload::Idle => with_own_server(our_program(subject)?, idle::measure_memory).await,
             Workload::ManyTriggers => {
@@ -85,8 +105,13 @@ impl Workload {
 
     /// Whether it can only be measured on servers that the bench starts itself.
     fn starts_servers(self) -> bool {
-        use Workload::{Idle, ManyTriggers, Start, WorkerCrash};
-        matches!(self, Start | WorkerCrash | Idle | ManyTriggers)
+        use Workload::{
+            Compacting, Files, History, Idle, ManyFiles, ManyRows, ManyTriggers, Start, WorkerCrash,
+        };
+        matches!(
+            self,
+            Start | Files | ManyFiles | History | Compacting | ManyRows | WorkerCrash | Idle | ManyTriggers
+        )
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::ingest::{self, TABLE};
 use super::{Findings, milliseconds};
-use crate::api::{Row, query_request};
+use crate::api::{Api, Row, query_request};
 use crate::bench::BenchOptions;
 use crate::bench::load::{CpuLoad, FIELDS, START_S, host_name};
 use crate::bench::measure::Measure;
@@ -16,28 +16,50 @@ const WARM_UP_RUNS: u32 = 2;
 /// Sums of floats differ in their last digits with the order of adding.
 const MEAN_TOLERANCE: f64 = 1e-6;
 
+pub(super) const QUERIES: usize = 6;
+/// What each of them is called, in their order.
+const MEASURES: [Measure; QUERIES] = [
+    Measure::QueryCount,
+    Measure::QueryMeans,
+    Measure::QueryHostHour,
+    Measure::QueryOneHost,
+    Measure::QueryLastPoints,
+    Measure::QueryThreshold,
+];
+
 /// A query, and how many rows its answer must have where that is known.
 struct Query {
-    measure: Measure,
     sql: String,
     rows: Option<usize>,
 }
 
 pub(super) async fn measure(subject: &mut Subject, options: &BenchOptions) -> Result<Findings, Failure> {
-    let rows_written = ingest::ensure_written(subject, options).await?;
+    ingest::ensure_written(subject, options).await?;
     let database = subject.data.clone();
-    check_count(&subject.api.query(&database, &count_sql()).await?, rows_written)?;
-    check_means(
-        &subject.api.query(&database, &means_sql()).await?,
-        &options.load(),
-    )?;
+    check_answers(&mut subject.api, &database, options).await?;
     let mut findings = Findings::default();
-    for query in queries(&options.load()) {
-        let request = query_request(subject.api.endpoint(), &database, &query.sql);
+    for (measure, took_ms) in MEASURES
+        .into_iter()
+        .zip(medians_ms(&mut subject.api, &database, options).await?)
+    {
+        findings.add(measure, took_ms);
+    }
+    Ok(findings)
+}
+
+/// What each of the six queries takes, in milliseconds, the median of its runs.
+pub(super) async fn medians_ms(
+    api: &mut Api,
+    database: &str,
+    options: &BenchOptions,
+) -> Result<[f64; QUERIES], Failure> {
+    let mut medians_ms = [0.0; QUERIES];
+    for (query, median_ms) in queries(&options.load()).iter().zip(&mut medians_ms) {
+        let request = query_request(api.endpoint(), database, &query.sql);
         let mut samples_ms = Vec::new();
         for run in 0..WARM_UP_RUNS + options.query_runs {
             let sent = Instant::now();
-            let answer = subject.api.exchange(&request).await?;
+            let answer = api.exchange(&request).await?;
             let took_ms = milliseconds(sent.elapsed());
             if !answer.is_success() {
                 return Err(Failure::new(format!(
@@ -48,15 +70,25 @@ pub(super) async fn measure(subject: &mut Subject, options: &BenchOptions) -> Re
                 )));
             }
             if run == 0 {
-                check_rows(&query, &answer.body)?;
+                check_rows(query, &answer.body)?;
             }
             if run >= WARM_UP_RUNS {
                 samples_ms.push(took_ms);
             }
         }
-        findings.add(query.measure, median(&mut samples_ms));
+        *median_ms = median(&mut samples_ms);
     }
-    Ok(findings)
+    Ok(medians_ms)
+}
+
+/// Every row is there, and with its values.
+pub(super) async fn check_answers(
+    api: &mut Api,
+    database: &str,
+    options: &BenchOptions,
+) -> Result<(), Failure> {
+    check_count(&api.query(database, &count_sql()).await?, options.rows as usize)?;
+    check_means(&api.query(database, &means_sql()).await?, &options.load())
 }
 
 pub(super) fn count_sql() -> String {
@@ -113,7 +145,7 @@ fn check_rows(query: &Query, body: &[u8]) -> Result<(), Failure> {
     }
 }
 
-fn queries(load: &CpuLoad) -> Vec<Query> {
+fn queries(load: &CpuLoad) -> [Query; QUERIES] {
     let host = host_name(load.hosts / 2);
     // An hour from the middle, so that neither end of the table is special.
     let from_s = START_S + load.whole_hours() / 2 * 3600;
@@ -121,12 +153,11 @@ fn queries(load: &CpuLoad) -> Vec<Query> {
     let within_hour = format!(
         "time >= to_timestamp_nanos({from_s}000000000) AND time < to_timestamp_nanos({until_s}000000000)"
     );
-    let query = |measure, sql, rows| Query { measure, sql, rows };
-    vec![
-        query(Measure::QueryCount, count_sql(), Some(1)),
-        query(Measure::QueryMeans, means_sql(), Some(1)),
+    let query = |sql, rows| Query { sql, rows };
+    [
+        query(count_sql(), Some(1)),
+        query(means_sql(), Some(1)),
         query(
-            Measure::QueryHostHour,
             format!(
                 "SELECT hostname, date_bin(INTERVAL '1 hour', time) AS hour, \
                  avg(usage_user), avg(usage_system), avg(usage_idle) FROM {TABLE} GROUP BY 1, 2"
@@ -134,7 +165,6 @@ fn queries(load: &CpuLoad) -> Vec<Query> {
             Some(load.host_hours()),
         ),
         query(
-            Measure::QueryOneHost,
             format!(
                 "SELECT date_bin(INTERVAL '1 minute', time) AS minute, avg(usage_user), max(usage_user) \
                  FROM {TABLE} WHERE hostname = '{host}' AND {within_hour} GROUP BY 1 ORDER BY 1"
@@ -142,7 +172,6 @@ fn queries(load: &CpuLoad) -> Vec<Query> {
             (load.whole_hours() > 0).then_some(60),
         ),
         query(
-            Measure::QueryLastPoints,
             format!(
                 "SELECT hostname, max(time) AS time, last_value(usage_user ORDER BY time) AS usage_user, \
                  last_value(usage_system ORDER BY time) AS usage_system FROM {TABLE} GROUP BY hostname"
@@ -150,7 +179,6 @@ fn queries(load: &CpuLoad) -> Vec<Query> {
             Some(load.rows.min(load.hosts as usize)),
         ),
         query(
-            Measure::QueryThreshold,
             format!("SELECT * FROM {TABLE} WHERE hostname = '{host}' AND usage_user > 90.0"),
             None,
         ),

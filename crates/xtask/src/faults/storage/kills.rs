@@ -1,0 +1,212 @@
+//! `kill -9` at the moments in which files are written, by snapshots or by compaction, under load.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tidemill_write_model::Writer;
+use tokio::time::sleep;
+
+use super::site::{DATABASE, Site};
+use super::{Trial, check};
+use crate::failure::Failure;
+use crate::faults::finding::Finding;
+use crate::random::Random;
+use crate::storage::{data_files, flags};
+use crate::waiting::wait_until;
+
+const WRITERS: u32 = 4;
+const BATCH_ROWS: u64 = 200;
+/// Snapshots and compactions come several times a second; one that does not come by then never will.
+const FILE_LIMIT: Duration = Duration::from_secs(20);
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
+/// From a file's first sight until the kill, at most: some are hit in the middle, others between file and manifest.
+const DELAY_MS_MAX: u32 = 30;
+/// A server with the rows of this run in its log.
+const RESTART_LIMIT: Duration = Duration::from_secs(10);
+/// Small files that are there before compaction is let loose on them.
+const BACKLOG_FILES: usize = 16;
+
+/// Kills while snapshots write files; nothing is compacted.
+pub(super) async fn in_snapshots(
+    site: &mut Site,
+    trial: &Trial<'_>,
+    finding: &mut Finding,
+) -> Result<(), Failure> {
+    let arguments = [flags::eager_snapshots(), flags::no_compaction()].concat();
+    let mut run = Run::start(site, trial, arguments.clone()).await?;
+    let started = Instant::now();
+    while started.elapsed() < trial.kill_for {
+        run.kill_at_a_new_file(site, finding, &arguments).await?;
+    }
+    run.finish(site, finding).await
+}
+
+/// Kills while compaction writes files; snapshots do not run then, so that every new file is one of compaction's.
+pub(super) async fn in_compactions(
+    site: &mut Site,
+    trial: &Trial<'_>,
+    finding: &mut Finding,
+) -> Result<(), Failure> {
+    let many_files = [flags::eager_snapshots(), flags::no_compaction()].concat();
+    let mut run = Run::start(site, trial, many_files.clone()).await?;
+    let started = Instant::now();
+    while started.elapsed() < trial.kill_for {
+        run.make_backlog(site).await?;
+        site.stop().await?;
+        site.start(Vec::new()).await?;
+        while run.kill_at_a_new_file(site, finding, &[]).await? {}
+        site.stop().await?;
+        site.start(many_files.clone()).await?;
+    }
+    run.finish(site, finding).await
+}
+
+/// A series of kills.
+struct Run {
+    writers: Vec<Writer>,
+    random: Random,
+    kills: u32,
+    /// Kills after which a file was there that no manifest knew.
+    left_files: u32,
+    refused: u64,
+    refusals: Vec<String>,
+}
+
+impl Run {
+    async fn start(site: &mut Site, trial: &Trial<'_>, arguments: Vec<String>) -> Result<Self, Failure> {
+        site.start(arguments).await?;
+        site.make_table().await?;
+        site.make_trigger().await?;
+        Ok(Run {
+            writers: (0..WRITERS).map(Writer::new).collect(),
+            random: Random::from_seed(trial.seed),
+            kills: 0,
+            left_files: 0,
+            refused: 0,
+            refusals: Vec::new(),
+        })
+    }
+
+    /// Writes until there are many small files.
+    async fn make_backlog(&mut self, site: &Site) -> Result<(), Failure> {
+        let clients = site.write(std::mem::take(&mut self.writers), BATCH_ROWS)?;
+        let mut api = site.api()?;
+        let before = data_files(&mut api, DATABASE).await?.len();
+        let are_there = wait_until(FILE_LIMIT, LOOK_PAUSE, async || {
+            Ok(data_files(&mut api, DATABASE).await?.len() >= before + BACKLOG_FILES)
+        })
+        .await?;
+        let account = clients.finish().await?;
+        self.writers = account.writers;
+        if are_there {
+            return Ok(());
+        }
+        Err(Failure::new(format!(
+            "there were not {BACKLOG_FILES} more files within {} s",
+            FILE_LIMIT.as_secs()
+        )))
+    }
+
+    /// Writes until a new file appears, kills the server at that moment or a little later, starts it again and compares what is
+    /// there. False where no file appeared; then nothing was killed.
+    async fn kill_at_a_new_file(
+        &mut self,
+        site: &mut Site,
+        finding: &mut Finding,
+        arguments: &[String],
+    ) -> Result<bool, Failure> {
+        let clients = site.write(std::mem::take(&mut self.writers), BATCH_ROWS)?;
+        let folder = site.data_dir();
+        let known = parquet_files(&folder);
+        let appeared = wait_until(FILE_LIMIT / 4, LOOK_PAUSE, async || {
+            Ok(parquet_files(&folder).difference(&known).next().is_some())
+        })
+        .await?;
+        if appeared {
+            let delay_ms = self.random.below(DELAY_MS_MAX + 1);
+            sleep(Duration::from_millis(u64::from(delay_ms))).await;
+            site.kill().await?;
+            self.kills += 1;
+        }
+        let account = clients.finish().await?;
+        self.writers = account.writers;
+        self.refused += account.refused;
+        self.refusals.extend(account.refusals);
+        if appeared {
+            site.start(arguments.to_vec()).await?;
+            self.count_left_files(site).await?;
+        }
+        let mut api = site.api()?;
+        check::settle(&mut api, finding, &mut self.writers).await?;
+        let when = format!("after kill {}", self.kills);
+        check::require_digests(&mut api, finding, &self.writers, &when).await?;
+        Ok(appeared)
+    }
+
+    /// A file that no manifest names shows that the kill came between the two.
+    async fn count_left_files(&mut self, site: &Site) -> Result<(), Failure> {
+        let on_disk = parquet_files(&site.data_dir());
+        let known = data_files(&mut site.api()?, DATABASE).await?;
+        let is_known = |path: &PathBuf| known.keys().any(|known| path.ends_with(known));
+        self.left_files += u32::from(!on_disk.iter().all(is_known));
+        Ok(())
+    }
+
+    async fn finish(mut self, site: &mut Site, finding: &mut Finding) -> Result<(), Failure> {
+        finding.require(self.kills > 0, "no file was ever written");
+        let mut api = site.api()?;
+        check::settle(&mut api, finding, &mut self.writers).await?;
+        check::require_derived(&mut api, finding, &self.writers).await?;
+        // In order, and once more, so that no run is left that could derive something again.
+        site.stop().await?;
+        site.start(Vec::new()).await?;
+        let mut api = site.api()?;
+        check::require_derived(&mut api, finding, &self.writers).await?;
+        check::require_points(&mut api, finding, &self.writers, "at the end").await?;
+        finding.tell(format!(
+            "{} kills, after {} of them a file lay there that no manifest names",
+            self.kills, self.left_files
+        ));
+        finding.within(
+            "healthy again, at the slowest,",
+            site.slowest_start(),
+            RESTART_LIMIT,
+        );
+        let points: u64 = self.writers.iter().map(Writer::points).sum();
+        let rows: u64 = self.writers.iter().map(Writer::rows_written).sum();
+        if finding.violations().is_empty() {
+            finding.tell(format!(
+                "after each, counts and checksums of what was acknowledged agree; at the end {points} points from {rows} rows, \
+                 each with every value"
+            ));
+        }
+        finding.require(
+            self.refused == 0,
+            format!(
+                "{} writes were refused, the first: {}",
+                self.refused,
+                self.refusals.first().map_or("", String::as_str)
+            ),
+        );
+        Ok(())
+    }
+}
+
+/// Everything that is, or is about to become, a Parquet file.
+fn parquet_files(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        // A folder may go while it is looked at.
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            } else if entry.file_name().to_string_lossy().contains(".parquet") {
+                found.insert(path);
+            }
+        }
+    }
+    found
+}
