@@ -169,6 +169,7 @@ mod tests {
         Arc::new(StoredBatch {
             lsn_first: lsn,
             lsn_last: lsn,
+            lsn_runs: vec![(columns[0].1.len() as u32, lsn)],
             row_count: columns[0].1.len(),
             columns: columns
                 .into_iter()
