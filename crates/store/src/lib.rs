@@ -1,7 +1,7 @@
 //! What was committed: the memory buffer, the Parquet files it becomes, and their way to fewer and larger ones.
 //!
-//! It **is** [`buffer`] (recent rows, Arrow batches in log order), [`manifest`] (which files there are) and the files
-//! themselves. It **is not** a log, and it never parses SQL or line protocol or resolves names.
+//! It **is** [`buffer`] (recent rows, Arrow batches in log order), [`manifest`] (which files there are), [`files`] (how they
+//! are written, cached and read) and [`sorted`] (rows in the order of their points, and merging them). It **is not** a log, and it never parses SQL or line protocol or resolves names.
 //!
 //! Invariants:
 //! - The rows of a snapshot's buffer, batch after batch, are the applied rows of the table in the order they were applied,
@@ -14,10 +14,17 @@
 #![deny(unsafe_code)]
 
 pub mod buffer;
+pub mod files;
 pub mod manifest;
+pub mod sorted;
 
 pub use buffer::{
     Frozen, FrozenTable, SeriesOfRows, Store, StoreConfig, StoreStats, StoredBatch, TableBatch,
     TableSnapshot, TableStats,
 };
+pub use files::{
+    CHUNK_ORDER_COLUMN, CacheStats, DeleteFilter, Effort, FileError, FileReader, FileSchema, FileStore,
+    FileStoreConfig, FileStoreStats, WriteSpec, scan_file, write_file,
+};
 pub use manifest::{DataFile, Edit, FileId, Manifest, ManifestError, ManifestState, RowDelete, TagCondition};
+pub use sorted::{SortedRows, SortedStream, merge_sorted, sort_batches};

@@ -1,0 +1,81 @@
+//! How rows are laid out and encoded in a file.
+
+use arrow::datatypes::{DataType, Schema};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::{KeyValue, SortingColumn};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+
+/// Rows that share statistics and dictionaries: the unit of parallel reading.
+pub(crate) const ROW_GROUP_ROWS: usize = 512 * 1024;
+/// Rows of a page: the least that is read of a column.
+const PAGE_ROWS: usize = 16 * 1024;
+/// Bytes of a page before compression.
+const PAGE_BYTES: usize = 1024 * 1024;
+/// How often a bloom filter claims to know a value that is not there.
+const BLOOM_FALSE_POSITIVES: f64 = 0.01;
+/// Bytes that the pages' least and greatest values are cut to.
+const INDEX_VALUE_BYTES_MAX: usize = 64;
+
+/// How much work goes into making a file small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// For files that are soon merged into others.
+    Low,
+    /// For files that stay.
+    High,
+}
+
+impl Effort {
+    fn compression(self) -> Compression {
+        let level = match self {
+            Self::Low => 1,
+            Self::High => 3,
+        };
+        Compression::ZSTD(ZstdLevel::try_new(level).expect("the level is one of zstd's"))
+    }
+}
+
+/// The properties of a file with these columns, of which the first `key_columns` are the tags and time.
+pub(crate) fn writer_properties(
+    schema: &Schema,
+    key_columns: usize,
+    effort: Effort,
+    key_values: Vec<KeyValue>,
+) -> WriterProperties {
+    let sorting = (0..key_columns).map(|column_idx| SortingColumn {
+        column_idx: column_idx as i32,
+        descending: false,
+        nulls_first: true,
+    });
+    let mut builder = WriterProperties::builder()
+        .set_created_by(format!("tidemill {}", env!("CARGO_PKG_VERSION")))
+        .set_key_value_metadata(Some(key_values))
+        .set_sorting_columns(Some(sorting.collect()))
+        .set_compression(effort.compression())
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_data_page_size_limit(PAGE_BYTES)
+        .set_write_batch_size(1024)
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_column_index_truncate_length(Some(INDEX_VALUE_BYTES_MAX))
+        .set_dictionary_enabled(false);
+    for (position, field) in schema.fields().iter().enumerate() {
+        let path = ColumnPath::from(vec![field.name().clone()]);
+        let is_key = position < key_columns;
+        match field.data_type() {
+            DataType::Dictionary(_, _) if is_key => {
+                builder = builder
+                    .set_column_dictionary_enabled(path.clone(), true)
+                    .set_column_bloom_filter_fpp(path.clone(), BLOOM_FALSE_POSITIVES)
+                    .set_column_bloom_filter_max_ndv(path, ROW_GROUP_ROWS as u64);
+            }
+            DataType::Utf8 => builder = builder.set_column_dictionary_enabled(path, true),
+            DataType::Timestamp(_, _) | DataType::Int64 | DataType::UInt64 => {
+                builder = builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+            }
+            _ => {}
+        }
+    }
+    builder.build()
+}
