@@ -27,7 +27,7 @@ pub struct Catalog {
 impl Catalog {
     /// Reads the catalog of a node, and creates it with the database `_internal` (7 days retention) at the first start.
     /// `store` must make an object durable before a put returns: for local files that is
-    /// [`crate::DurableLocalStore`]. Must be called inside a tokio runtime.
+    /// `DurableLocalStore` of the object stores. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// [`CatalogError::Store`], [`CatalogError::Corrupt`] naming the object, [`CatalogError::Conflict`].

@@ -13,7 +13,6 @@
 #![deny(unsafe_code)]
 
 mod catalog;
-mod durable_local_store;
 mod error;
 mod ids;
 mod limits;
@@ -26,7 +25,6 @@ mod state;
 mod transaction;
 
 pub use catalog::Catalog;
-pub use durable_local_store::DurableLocalStore;
 pub use error::CatalogError;
 pub use ids::{ColumnId, DatabaseId, TableId};
 pub use limits::Limits;

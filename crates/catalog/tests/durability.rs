@@ -9,8 +9,9 @@ use futures::{FutureExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use tidemill_catalog::{Catalog, CatalogError, DurableLocalStore, Limits};
+use tidemill_catalog::{Catalog, CatalogError, Limits};
 use tidemill_lineproto::ColumnType;
+use tidemill_object_stores::DurableLocalStore;
 use tidemill_testkit::{Fault, FaultyStore};
 use tidemill_triggers::{TriggerDefinition, TriggerSettings, TriggerSpec};
 

@@ -14,8 +14,8 @@ use arrow::datatypes::{DataType, Field, Schema};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use support::{PREFIX, SECOND, TestClock, ids, ids_that, rows, schema};
-use tidemill_catalog::DurableLocalStore;
 use tidemill_journal::{Journal, JournalConfig, JournalError};
+use tidemill_object_stores::DurableLocalStore;
 use tidemill_testkit::{Fault, FaultyStore};
 
 async fn open_with(store: Arc<dyn ObjectStore>, clock: &TestClock, config: JournalConfig) -> Journal {

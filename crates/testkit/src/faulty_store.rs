@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -27,6 +28,8 @@ pub enum Fault {
     /// The caller is told that it was not done, and the object appears when [`FaultyStore::deliver`] is called. Anything
     /// but a put is refused.
     Delay,
+    /// Nothing happens, and the error says that the disk is full.
+    DiskFull,
 }
 
 const UNPOISONED: &str = "no test panics with the plan in its hands";
@@ -215,6 +218,12 @@ impl ObjectStore for FaultyStore {
         match planned.or(self.next_fault()) {
             None => return self.inner.put_opts(location, payload, opts).await,
             Some(Fault::Refuse) => {}
+            Some(Fault::DiskFull) => {
+                return Err(Error::Generic {
+                    store: "faulty",
+                    source: Box::new(io::Error::from(io::ErrorKind::StorageFull)),
+                });
+            }
             Some(Fault::LoseAnswer) => {
                 self.inner.put_opts(location, payload, opts).await?;
             }

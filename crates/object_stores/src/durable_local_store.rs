@@ -24,7 +24,8 @@ const STORE: &str = "DurableLocalStore";
 /// A put writes a temporary file, syncs it, gives it its name, and syncs the directory (and the directories above it
 /// that are new), before it returns. So an object is there whole and for good, or not at all. A multipart upload, copy
 /// or rename is synced the same way when it completes; one that a crash interrupts may leave a damaged object, which
-/// nobody was told of. Deletions are not synced: an object may come back after a crash.
+/// nobody was told of. Deletions are not synced: an object may come back after a power cut, so whoever deletes must not mind to
+/// delete again.
 #[derive(Debug, Clone)]
 pub struct DurableLocalStore {
     files: LocalFileSystem,
@@ -156,6 +157,13 @@ fn put_durably(path: &FsPath, payload: &PutPayload, create: bool, directories: &
     };
     if create || named.is_err() {
         remove_staged(&staged);
+    }
+    if named
+        .as_ref()
+        .is_err_and(|source| source.kind() == io::ErrorKind::AlreadyExists)
+    {
+        // Whoever finds its own object there takes it for durable: an earlier put may have failed after it had named it.
+        directories.sync_parent(path)?;
     }
     named.map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => object_store::Error::AlreadyExists {
