@@ -39,5 +39,5 @@ pub use snapshot_config::SnapshotConfig;
 pub use snapshots::{IngestStats, SnapshotStep};
 pub use snapshotter::Snapshotter;
 pub use tail::{Backlog, CommittedBatch, ReadLimits, TableFilter, Tail, TailRead};
-pub use tidemill_wal::Lsn;
+pub use tidemill_wal::{Lsn, WalError};
 pub use write::{DatabaseLines, NameRule, RunCommit, WriteError, WriteOutcome, WriteRequest};
