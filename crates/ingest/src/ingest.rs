@@ -65,6 +65,9 @@ struct Published {
 impl Published {
     /// Makes one commit visible. Called in log order: by the replay, then by the log's thread.
     fn commit(&self, lsn: Lsn, commit: &Arc<Commit>) {
+        for delete in &commit.deletes {
+            self.store.apply_delete(&delete.at(lsn));
+        }
         for batch in &commit.tables {
             self.store.apply(lsn.0, batch);
         }
@@ -318,9 +321,9 @@ impl Ingest {
         let pending = self
             .append(Commit {
                 tables: batches,
-                progress: Vec::new(),
                 time_ns: received_ns,
                 depth,
+                ..Commit::default()
             })
             .await?;
         let lsn = if no_sync {
@@ -382,6 +385,7 @@ impl Ingest {
             progress: vec![progress],
             time_ns: received_ns,
             depth,
+            ..Commit::default()
         };
         let log_failed = |error| (String::new(), error);
         let pending = self.append(commit).await.map_err(log_failed)?;
@@ -499,7 +503,7 @@ impl Ingest {
         Ok(())
     }
 
-    async fn append(&self, commit: Commit) -> Result<Pending, WriteError> {
+    pub(crate) async fn append(&self, commit: Commit) -> Result<Pending, WriteError> {
         let commit = Arc::new(commit);
         let encoding = Arc::clone(&commit);
         let payload = offload(commit.memory_bytes(), move || record::encode(&encoding)).await?;

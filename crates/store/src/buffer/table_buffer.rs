@@ -1,5 +1,7 @@
 //! The rows of one table: a list of batches in log order, and what tells which of them may be duplicates.
 
+mod deletes;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
