@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -254,7 +255,7 @@ fn listing(commit: &Commit) -> Vec<String> {
             for (id, array) in &columns {
                 let texts = array.as_string::<i32>();
                 if texts.is_valid(row) {
-                    line += &format!(" {id}={}", texts.value(row));
+                    write!(line, " {id}={}", texts.value(row)).unwrap();
                 }
             }
             lines.push(line);
@@ -267,7 +268,7 @@ fn listing(commit: &Commit) -> Vec<String> {
         );
         for condition in &delete.conditions {
             let not = if condition.negated { " not" } else { "" };
-            line += &format!(" {}{not} in {:?}", condition.column, condition.values);
+            write!(line, " {}{not} in {:?}", condition.column, condition.values).unwrap();
         }
         lines.push(line);
     }
