@@ -24,7 +24,7 @@ pub enum ReplayError {
     },
 }
 
-/// The commit that a payload stands for, without the rows and deletes of tables that were removed since.
+/// The commit that a payload stands for, without the rows and deletes of tables that were removed or given up since.
 pub(crate) fn decode_known(payload: &[u8], state: &CatalogState) -> Result<Commit, ReplayError> {
     let mut commit = decode(payload)?;
     for batch in &commit.tables {
@@ -37,7 +37,7 @@ pub(crate) fn decode_known(payload: &[u8], state: &CatalogState) -> Result<Commi
             return Err(ReplayError::CatalogIsOlder { table: delete.table });
         }
     }
-    let is_there = |table: TableId| state.table_by_id(table).is_some();
+    let is_there = |table: TableId| state.keeps_data_of(table);
     commit.tables.retain(|batch| is_there(batch.table));
     commit.deletes.retain(|delete| is_there(delete.table));
     Ok(commit)
