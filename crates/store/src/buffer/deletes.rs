@@ -10,8 +10,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use tidemill_catalog::ColumnId;
 
-use super::{BatchList, TableBuffer};
 use crate::buffer::batch::memory_size;
+use crate::buffer::table_buffer::{BatchList, TableBuffer};
 use crate::{RowDelete, StoredBatch};
 
 /// What a delete leaves of a batch.
@@ -47,7 +47,7 @@ impl TableBuffer {
             if unseen.is_empty() {
                 let bytes_before = list.column_bytes;
                 list.keep(&rests);
-                list.add_pending(delete);
+                list.await_delete(delete);
                 self.total_bytes.fetch_add(list.column_bytes, Ordering::Relaxed);
                 self.total_bytes.fetch_sub(bytes_before, Ordering::Relaxed);
                 return !self.merge_is_queued.load(Ordering::Acquire)
@@ -66,27 +66,29 @@ impl TableBuffer {
 impl BatchList {
     /// Puts what is left in the place of each batch.
     fn keep(&mut self, rests: &Rests) {
-        let kept = |batch: Arc<StoredBatch>| match rests.get(&Arc::as_ptr(&batch)) {
-            None | Some((_, Rest::Same)) => Some(batch),
-            Some((_, Rest::Fewer(rest))) => Some(Arc::clone(rest)),
-            Some((_, Rest::Nothing)) => None,
-        };
-        self.batches = std::mem::take(&mut self.batches)
-            .into_iter()
-            .filter_map(kept)
-            .collect();
+        let batches = std::mem::take(&mut self.batches);
+        let frozen_count = std::mem::take(&mut self.frozen_count);
+        for (position, batch) in batches.into_iter().enumerate() {
+            let kept = match rests.get(&Arc::as_ptr(&batch)) {
+                None | Some((_, Rest::Same)) => batch,
+                Some((_, Rest::Fewer(rest))) => Arc::clone(rest),
+                Some((_, Rest::Nothing)) => continue,
+            };
+            self.frozen_count += usize::from(position < frozen_count);
+            self.batches.push(kept);
+        }
         self.row_count = self.batches.iter().map(|batch| batch.row_count).sum();
         self.column_bytes = self.batches.iter().map(|batch| batch.byte_size).sum();
         // What was full may have become small.
         self.settled_count = 0;
     }
 
-    /// Notes a delete that files still await.
-    fn add_pending(&mut self, delete: &Arc<RowDelete>) {
-        let is_awaited = self.files.iter().any(|file| delete.concerns(file));
-        if is_awaited && !self.deletes.contains(delete) {
-            let pending = self.deletes.iter().chain([delete]);
-            self.deletes = pending.cloned().collect();
+    /// Notes a delete for the files that may hold rows of it, those that are being made included: these have the frozen
+    /// rows as they were.
+    pub(super) fn await_delete(&mut self, delete: &Arc<RowDelete>) {
+        if !self.deletes.contains(delete) {
+            self.deletes = self.deletes.iter().chain([delete]).cloned().collect();
+            self.forget_done_deletes();
         }
     }
 }
