@@ -547,7 +547,8 @@ async fn what_was_deleted_softly_comes_back_with_what_was_deleted_with_it() {
     assert!(state.table_by_id(old).unwrap().deleted.is_some());
     assert!(database.trigger("t").unwrap().disabled);
 
-    let delete = |t: &mut Transaction| t.soft_delete_database("db", now, None);
+    let later = now + chrono::TimeDelta::minutes(2);
+    let delete = |t: &mut Transaction| t.soft_delete_database("db", later, None);
     catalog.transact(delete).await.unwrap();
     let renamed = catalog.transact(|t| t.undelete_database("db", Some("db2"))).await;
     assert_eq!(&*renamed.unwrap(), "db2");

@@ -16,7 +16,7 @@ pub enum ReplayError {
     /// Its table or one of its columns is not what the catalog says: the catalog was lost, or restored from a time
     /// before the record. To go on would give the rows to another table later.
     #[error(
-        "its rows or deletes of table {table} do not fit the catalog, which is older than the log: restore the one that belongs to it"
+        "its rows of table {table} do not fit the catalog, which is older than the log: restore the one that belongs to it"
     )]
     CatalogIsOlder {
         /// The table.

@@ -55,7 +55,10 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
                 .put(configure::update_table)
                 .delete(configure::delete_table),
         )
-        .route("/api/v3/configure/table/undelete", post(configure::undelete_table))
+        .route(
+            "/api/v3/configure/table/undelete",
+            post(configure::undelete_table),
+        )
         .route(
             TRIGGER,
             post(plugins::create_trigger)
