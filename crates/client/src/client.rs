@@ -375,11 +375,16 @@ impl Client {
         Err(ClientError::Http { status, body })
     }
 
-    async fn send_json(&self, method: Method, path: &str, body: &impl Serialize) -> Result<(), ClientError> {
+    pub(crate) async fn send_json(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<(), ClientError> {
         self.send(self.request(method, path).json(body)).await.map(drop)
     }
 
-    async fn ask_json<T: DeserializeOwned>(
+    pub(crate) async fn ask_json<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,

@@ -92,6 +92,9 @@ impl Published {
     /// Makes one commit visible. Called in log order: by the replay, then by the log's thread.
     fn commit(&self, lsn: Lsn, commit: &Arc<Commit>) {
         let mut last = self.last.lock();
+        for delete in &commit.deletes {
+            self.store.apply_delete(&delete.at(lsn));
+        }
         for batch in &commit.tables {
             self.store.apply(lsn.0, batch);
         }
@@ -406,9 +409,9 @@ impl Ingest {
         let pending = self
             .append(Commit {
                 tables: batches,
-                progress: Vec::new(),
                 time_ns: received_ns,
                 depth,
+                ..Commit::default()
             })
             .await?;
         let lsn = if no_sync {
@@ -474,6 +477,7 @@ impl Ingest {
             progress: vec![progress],
             time_ns: received_ns,
             depth,
+            ..Commit::default()
         };
         let log_failed = |error| (String::new(), error);
         let pending = self.append(commit).await.map_err(log_failed)?;
@@ -608,7 +612,7 @@ impl Ingest {
         Ok(())
     }
 
-    async fn append(&self, commit: Commit) -> Result<Pending, WriteError> {
+    pub(crate) async fn append(&self, commit: Commit) -> Result<Pending, WriteError> {
         let commit = Arc::new(commit);
         let encoding = Arc::clone(&commit);
         let payload = offload(commit.memory_bytes(), move || record::encode(&encoding)).await?;

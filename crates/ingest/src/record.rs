@@ -19,12 +19,15 @@
 //!          string:   strings of the rows
 //!          boolean:  bits
 //!          others:   8 bytes a row
+//! deletes of rows (see the module `deletes`); not in format 3
 //! index   = 1, 2 or 4 bytes, the fewest that hold the largest value
 //! strings = u32 count, u32 end offsets, bytes
 //! ```
 //!
 //! Tags are stored per distinct tag set and not per row: a batch of 5,000 lines of 1,000 hosts with ten tags takes 30 KB
 //! instead of 100 KB, and the index by row is what deduplication needs after a replay anyway.
+
+mod deletes;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -43,13 +46,19 @@ use tidemill_triggers::{LogRange, Position};
 
 use crate::progress::{StateChange, TriggerKey, TriggerProgress};
 
-const FORMAT_VERSION: u8 = 3;
+pub use deletes::DeletedRows;
+
+const FORMAT_VERSION: u8 = 4;
+/// The oldest format that is still read: it has no deletes.
+const OLDEST_FORMAT_VERSION: u8 = 3;
 
 /// What one log record stands for.
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
     /// Rows, one batch a table, in first-write order.
     pub tables: Vec<Arc<TableBatch>>,
+    /// Rows of earlier commits that are deleted.
+    pub deletes: Vec<DeletedRows>,
     /// Whose run this is, if it is one.
     pub progress: Vec<TriggerProgress>,
     /// When the rows arrived, in nanoseconds since the epoch by the server's clock, which may be set back.
@@ -60,9 +69,10 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// Size of the rows in memory, in bytes.
+    /// Size of the rows and deletes in memory, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.tables.iter().map(|batch| batch_memory_bytes(batch)).sum()
+        let rows: usize = self.tables.iter().map(|batch| batch_memory_bytes(batch)).sum();
+        rows + self.deletes.iter().map(DeletedRows::memory_bytes).sum::<usize>()
     }
 }
 
@@ -84,7 +94,9 @@ pub enum RecordError {
     #[error("log record is truncated")]
     Truncated,
     /// Another format.
-    #[error("log record has format version {0}, this program reads version {FORMAT_VERSION}")]
+    #[error(
+        "log record has format version {0}, this program reads versions {OLDEST_FORMAT_VERSION} to {FORMAT_VERSION}"
+    )]
     Version(u8),
     /// A value that no encoder writes.
     #[error("log record is malformed: {0}")]
@@ -111,6 +123,7 @@ pub fn encode(commit: &Commit) -> Vec<u8> {
     for batch in &commit.tables {
         encode_batch(batch, &mut out);
     }
+    deletes::encode(&commit.deletes, &mut out);
     out
 }
 
@@ -350,7 +363,7 @@ fn put_strings<'a>(out: &mut Vec<u8>, count: usize, value: impl Fn(usize) -> &'a
 pub fn decode(payload: &[u8]) -> Result<Commit, RecordError> {
     let mut input = Input { bytes: payload };
     let version = input.u8()?;
-    if version != FORMAT_VERSION {
+    if !(OLDEST_FORMAT_VERSION..=FORMAT_VERSION).contains(&version) {
         return Err(RecordError::Version(version));
     }
     let mut commit = Commit {
@@ -364,8 +377,11 @@ pub fn decode(payload: &[u8]) -> Result<Commit, RecordError> {
     for _ in 0..input.u32()? {
         commit.tables.push(Arc::new(decode_batch(&mut input)?));
     }
+    if version > OLDEST_FORMAT_VERSION {
+        commit.deletes = deletes::decode(&mut input)?;
+    }
     if !input.bytes.is_empty() {
-        return Err(RecordError::Malformed("bytes after the last table"));
+        return Err(RecordError::Malformed("bytes after the end"));
     }
     Ok(commit)
 }

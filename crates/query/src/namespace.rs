@@ -114,7 +114,7 @@ impl SchemaProvider for UserSchema {
         let snapshot = self.0.store.scan(table.id);
         let catalog = self.0.catalog.state();
         let table = catalog.table_by_id(table.id).unwrap_or(table);
-        let retention_ns = self.0.database.retention_ns;
+        let retention_ns = self.0.database.retention_of(table);
         Ok(Some(Arc::new(StoreTable::new(
             Arc::clone(table),
             retention_ns,

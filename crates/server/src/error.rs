@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tidemill_catalog::CatalogError;
 use tidemill_engine::{EngineError, EngineErrorKind};
-use tidemill_ingest::WriteError;
+use tidemill_ingest::{DeleteError, WriteError};
 use tidemill_lineproto::LineError;
 use tidemill_query::{QueryError, QueryErrorKind};
 
@@ -141,17 +141,32 @@ impl From<WriteError> for ApiError {
     }
 }
 
+impl From<DeleteError> for ApiError {
+    fn from(error: DeleteError) -> Self {
+        match error {
+            DeleteError::Catalog(error) => error.into(),
+            DeleteError::Write(error) => error.into(),
+            other => Self::bad_request(other.to_string()),
+        }
+    }
+}
+
 impl From<CatalogError> for ApiError {
     fn from(error: CatalogError) -> Self {
         let status = match &error {
-            CatalogError::AlreadyExists | CatalogError::RequestPathTaken { .. } => StatusCode::CONFLICT,
+            CatalogError::AlreadyExists
+            | CatalogError::RequestPathTaken { .. }
+            | CatalogError::NameTaken { .. }
+            | CatalogError::DataRemoved { .. } => StatusCode::CONFLICT,
             CatalogError::NotFound(_)
             | CatalogError::DatabaseNotFound(_)
             | CatalogError::TableNotFound { .. }
-            | CatalogError::TableIdNotFound(_) => StatusCode::NOT_FOUND,
+            | CatalogError::TableIdNotFound(_)
+            | CatalogError::NotDeleted { .. } => StatusCode::NOT_FOUND,
             CatalogError::InvalidDatabaseName(_)
             | CatalogError::InvalidName(_)
             | CatalogError::SoftDeleted(_)
+            | CatalogError::AmbiguousName { .. }
             | CatalogError::ReservedColumn(_)
             | CatalogError::DuplicateColumn(_)
             | CatalogError::ColumnTypeConflict { .. }

@@ -13,9 +13,11 @@ mod body;
 mod config;
 mod configure;
 mod connections;
+mod deletes;
 mod encoder;
 mod error;
 mod format;
+mod hard_deletion;
 mod health;
 mod metrics;
 mod packages;
@@ -31,5 +33,5 @@ mod state;
 mod tests;
 mod write;
 
-pub use config::{ObjectStoreKind, ServerConfig};
+pub use config::{DeletionConfig, ObjectStoreKind, ServerConfig};
 pub use run::{ServeError, run};

@@ -209,6 +209,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         query,
         engine: Arc::clone(&engine),
         metrics: ServerMetrics::new(),
+        hard_delete_default: config.deletion.hard_delete_default,
         bodies: BodyLimits::new(config.request_bytes_max, BODIES_BYTES_MAX),
         process_id,
         cluster_uuid,

@@ -15,6 +15,7 @@
 
 pub mod buffer;
 pub mod files;
+mod hard_delete;
 pub mod manifest;
 mod priority;
 pub mod sorted;
@@ -28,6 +29,7 @@ pub use files::{
     CHUNK_ORDER_COLUMN, CacheStats, DeleteFilter, Effort, FileError, FileReader, FileSchema, FileStore,
     FileStoreConfig, FileStoreStats, WriteSpec, scan_file, write_file,
 };
+pub use hard_delete::{HardDeleteError, HardDeleted, TableData, hard_delete_due, next_hard_delete};
 pub use manifest::{DataFile, Edit, FileId, Manifest, ManifestError, ManifestState, RowDelete, TagCondition};
 pub use sorted::{SortedRows, SortedStream, merge_sorted, sort_batches};
 pub use storage::{Flush, FlushError, FlushReport, Storage, StorageError};

@@ -4,19 +4,23 @@ mod create;
 mod create_plugin;
 mod dead_letters;
 mod delete;
+mod delete_rows;
 mod install;
 mod logs;
 mod query;
 mod record;
 mod replay;
 mod serve;
+mod serve_deletion;
 mod settings;
 mod show;
+mod show_retention;
 mod show_system;
 mod snapshot_settings;
 mod switch;
 mod test_plugin;
 mod trigger_settings;
+mod undelete;
 mod update;
 mod write;
 
@@ -92,12 +96,15 @@ enum ClientCommand {
     /// Show what a plugin logs
     #[command(subcommand)]
     Logs(logs::LogsCommand),
-    /// Change a database or a trigger
+    /// Change a database, a table or a trigger
     #[command(subcommand)]
     Update(update::UpdateCommand),
-    /// Delete a database, a table or a trigger
+    /// Delete a database, a table, rows or a trigger
     #[command(subcommand)]
     Delete(delete::DeleteCommand),
+    /// Take back the deletion of a database or a table
+    #[command(subcommand)]
+    Undelete(undelete::UndeleteCommand),
     /// Forget runs that failed too often
     #[command(subcommand)]
     Drop(dead_letters::DropCommand),
@@ -156,6 +163,7 @@ async fn dispatch(command: ClientCommand) -> (Verb, Result<(), CommandError>) {
         ClientCommand::Logs(command) => (Verb::Logs, command.run().await),
         ClientCommand::Update(command) => (Verb::Update, command.run().await),
         ClientCommand::Delete(command) => (Verb::Delete, command.run().await),
+        ClientCommand::Undelete(command) => (Verb::Undelete, command.run().await),
         ClientCommand::Drop(command) => (Verb::Drop, command.run().await),
         ClientCommand::Enable(command) => (Verb::Enable, command.run().await),
         ClientCommand::Disable(command) => (Verb::Disable, command.run().await),

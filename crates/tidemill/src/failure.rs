@@ -65,6 +65,7 @@ pub(crate) enum Verb {
     Serve,
     Show,
     Test,
+    Undelete,
     Update,
     Write,
 }

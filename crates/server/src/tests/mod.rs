@@ -3,6 +3,8 @@
 mod bodies;
 mod configuration;
 mod connections;
+mod deletes;
+mod deletions;
 mod queries;
 mod writes;
 
@@ -24,6 +26,7 @@ use tidemill_wal::{ObjectMedium, WalConfig};
 use tower::ServiceExt;
 use uuid::Uuid;
 
+use crate::DeletionConfig;
 use crate::body::BodyLimits;
 use crate::routes::router;
 use crate::state::AppState;
@@ -121,6 +124,7 @@ impl Server {
             query,
             engine,
             metrics: crate::metrics::ServerMetrics::new(),
+            hard_delete_default: DeletionConfig::default().hard_delete_default,
             bodies: BodyLimits::new(BODY_BYTES_MAX, 1 << 20),
             process_id: Uuid::nil(),
             cluster_uuid: HeaderValue::from_static("cluster"),

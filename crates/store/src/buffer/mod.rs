@@ -4,6 +4,7 @@
 //! neighbours in the background. It is no log: a crash empties it and replay fills it.
 
 mod batch;
+mod deletes;
 mod freeze;
 mod late_windows;
 mod merge;

@@ -67,6 +67,21 @@ impl Store {
         }
     }
 
+    /// Removes the rows of a table that were applied before and satisfy the conditions: no later scan has any of them in
+    /// its batches, and the delete is among [`TableSnapshot::deletes`] where a file may hold such rows. Comes in log order
+    /// with the commits, from the same thread.
+    ///
+    /// # Panics
+    /// When a condition is on a column that is not a tag.
+    pub fn apply_delete(&self, delete: &RowDelete) {
+        let table = self.tables.read().get(&delete.table).cloned();
+        // Without a buffer there are neither rows nor files.
+        let Some(table) = table else { return };
+        if table.delete_rows(&Arc::new(delete.clone())) {
+            self.merger.queue(&table);
+        }
+    }
+
     /// The rows of a table as they are now; empty for a table that nothing was written to. Cheap: no row is copied.
     pub fn scan(&self, table: TableId) -> TableSnapshot {
         let buffer = self.tables.read().get(&table).cloned();

@@ -35,7 +35,7 @@ pub(crate) type SharedByteCount = Arc<AtomicUsize>;
 pub(crate) struct TableBuffer {
     table: TableId,
     pub(super) total_bytes: SharedByteCount,
-    merge_target: BatchSize,
+    pub(super) merge_target: BatchSize,
     pub(super) late_windows_max: usize,
     /// Taken by the writer and where files take the place of rows, and then `list` inside of it.
     pub(super) series: Mutex<Series>,
@@ -233,7 +233,7 @@ impl BatchList {
     }
 
     /// Positions of the neighbours that are to be merged next.
-    fn next_merge(&mut self, target: BatchSize) -> Option<Range<usize>> {
+    pub(super) fn next_merge(&mut self, target: BatchSize) -> Option<Range<usize>> {
         if self.merge_failed {
             return None;
         }

@@ -20,6 +20,7 @@ use tidemill_triggers::{ByteSize, CatchUp, PluginType, RetryPolicy};
 use tidemill_worker::{PackageManager, SandboxLevel, SandboxProfile};
 use tracing_subscriber::EnvFilter;
 
+use super::serve_deletion::DeletionArgs;
 use super::settings::{parse_address, parse_duration, parse_memory, parse_output_limit};
 use super::snapshot_settings::SnapshotArgs;
 use crate::{environment, failure::CommandError, print};
@@ -88,6 +89,9 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     snapshot: SnapshotArgs,
+
+    #[command(flatten)]
+    deletion: DeletionArgs,
 
     /// Address and port to listen on [default: 0.0.0.0:8181]
     #[arg(long, env = environment::HTTP_BIND_ADDR, value_parser = parse_address, value_name = "ADDRESS", help_heading = "HTTP")]
@@ -361,6 +365,7 @@ impl ServeArgs {
             plugin_repo: self.plugin_repo,
             virtual_env: present(self.virtual_env_location),
             plugin_user: self.plugin_user.filter(|user| !user.is_empty()),
+            deletion: self.deletion.config(),
             limits: Limits::default(),
             query_memory_bytes_max: self.exec_mem_pool_bytes,
             query_timeout: self.query_timeout,
