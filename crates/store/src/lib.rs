@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 
 pub mod buffer;
+pub mod compaction;
 pub mod files;
 mod hard_delete;
 pub mod manifest;
@@ -23,7 +24,7 @@ pub mod storage;
 
 pub use buffer::{
     Frozen, FrozenTable, SeriesOfRows, Store, StoreConfig, StoreStats, StoredBatch, TableBatch,
-    TableSnapshot, TableStats,
+    TableFiles, TableSnapshot, TableStats,
 };
 pub use files::{
     CHUNK_ORDER_COLUMN, CacheStats, DeleteFilter, Effort, FileError, FileReader, FileSchema, FileStore,

@@ -29,6 +29,15 @@ pub struct TableSnapshot {
     pub deletes: Arc<[Arc<RowDelete>]>,
 }
 
+/// The files of a table at one moment, without what is in memory only.
+#[derive(Debug, Clone, Default)]
+pub struct TableFiles {
+    /// By [`DataFile::lsn_first`] and then by time.
+    pub files: Arc<[Arc<DataFile>]>,
+    /// Deletes that one of `files` still awaits, in log order.
+    pub deletes: Arc<[Arc<RowDelete>]>,
+}
+
 /// Memory of all tables of a store together.
 pub(crate) type SharedByteCount = Arc<AtomicUsize>;
 
@@ -145,6 +154,14 @@ impl TableBuffer {
             late: list.late.clone(),
             row_count: list.row_count,
             byte_size: list.column_bytes,
+            files: Arc::clone(&list.files),
+            deletes: Arc::clone(&list.deletes),
+        }
+    }
+
+    pub(crate) fn files(&self) -> TableFiles {
+        let list = self.list.lock();
+        TableFiles {
             files: Arc::clone(&list.files),
             deletes: Arc::clone(&list.deletes),
         }
