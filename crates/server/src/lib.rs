@@ -17,6 +17,7 @@ mod encoder;
 mod error;
 mod format;
 mod health;
+mod lease;
 mod metrics;
 mod packages;
 mod plugin_requests;
@@ -27,9 +28,10 @@ mod routes;
 mod run;
 mod stall_guard;
 mod state;
+mod store_metrics;
 #[cfg(test)]
 mod tests;
 mod write;
 
-pub use config::{ObjectStoreKind, ServerConfig};
+pub use config::ServerConfig;
 pub use run::{ServeError, run};

@@ -7,6 +7,7 @@ use http::HeaderValue;
 use tidemill_catalog::Catalog;
 use tidemill_engine::Engine;
 use tidemill_ingest::Ingest;
+use tidemill_object_stores::ObjectStoreMetrics;
 use tidemill_query::QueryEngine;
 use uuid::Uuid;
 
@@ -21,6 +22,7 @@ pub(crate) struct AppState {
     pub(crate) engine: Arc<Engine>,
     pub(crate) bodies: BodyLimits,
     pub(crate) metrics: ServerMetrics,
+    pub(crate) object_store: Arc<ObjectStoreMetrics>,
     pub(crate) process_id: Uuid,
     pub(crate) cluster_uuid: HeaderValue,
 }

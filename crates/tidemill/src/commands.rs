@@ -13,6 +13,7 @@ mod serve;
 mod settings;
 mod show;
 mod show_system;
+mod storage_args;
 mod switch;
 mod test_plugin;
 mod trigger_settings;
