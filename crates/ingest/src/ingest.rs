@@ -358,12 +358,17 @@ impl Ingest {
 
     /// Waits until everything that is in order now is durable, and so in [`cursor`](Self::cursor), or has failed.
     pub async fn settled(&self) {
-        // The log decides in order: when it has decided about one more record, it has about all before that. Where it
-        // takes no more, nothing can be committed twice either.
-        if let Ok(pending) = self.append(Commit::default()).await {
-            // Either answer is a decision.
-            let _ = pending.durable().await;
-        }
+        // The log decides in order: when it has decided about one more record, it has about all before that. Either answer
+        // is a decision, and where it takes no more, nothing can be committed twice either.
+        let _ = self.claim().await;
+    }
+
+    /// Appends a record without content and waits until it is durable. From then on another process that takes itself for
+    /// the same node cannot append to this log, whatever it knew before.
+    pub async fn claim(&self) -> Result<(), WriteError> {
+        let pending = self.append(Commit::default()).await?;
+        pending.durable().await?;
+        Ok(())
     }
 
     /// Forgets a deleted trigger's progress and state.

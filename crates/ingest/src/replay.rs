@@ -1,8 +1,8 @@
 //! What a replayed commit must agree with: the catalog, which was durable before the commit was.
 
-use tidemill_store::{FlushError, TableBatch};
 use tidemill_catalog::{CatalogState, ColumnId, TableId};
 use tidemill_lineproto::ColumnType;
+use tidemill_store::{FlushError, TableBatch};
 
 use crate::record::{Commit, DeletedRows, RecordError, decode, type_of};
 

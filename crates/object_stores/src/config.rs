@@ -164,7 +164,7 @@ pub struct ConnectionConfig {
 impl Default for ConnectionConfig {
     fn default() -> Self {
         Self {
-            connection_limit: 16,
+            connection_limit: 64,
             http2_only: false,
             http2_max_frame_size: None,
             request_timeout: Duration::from_secs(30),

@@ -270,9 +270,17 @@ impl NodeLease {
     pub async fn release(mut self) -> Result<(), LeaseError> {
         self.own.is_released = true;
         match self.put(PutMode::Update(self.version.clone())).await {
-            // It is not ours any more, or it was given back and the answer was lost.
-            Ok(()) | Err(Error::Precondition { .. } | Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(()) => return Ok(()),
+            Err(Error::Precondition { .. } | Error::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match self.look().await? {
+            // A renewal was interrupted, and had succeeded.
+            Some(seen) if seen.record.holder.run == self.own.holder.run && !seen.record.is_released => {
+                Ok(self.put(PutMode::Update(seen.version)).await?)
+            }
+            // It is not ours any more, or was given back and the answer was lost.
+            _ => Ok(()),
         }
     }
 

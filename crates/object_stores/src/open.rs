@@ -22,7 +22,6 @@ use crate::{
 
 /// What each call takes in throttled memory: about what a store in the same region takes.
 const THROTTLED_CALL: Duration = Duration::from_millis(20);
-const DEFAULT_REGION: &str = "us-east-1";
 
 /// Why a store cannot be used.
 #[derive(Debug, Error)]
@@ -111,11 +110,12 @@ fn throttle() -> ThrottleConfig {
 fn s3_builder(s3: &S3Config, connection: &ConnectionConfig) -> Result<AmazonS3Builder, OpenError> {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(&s3.bucket)
-        .with_region(s3.region.as_deref().unwrap_or(DEFAULT_REGION))
         .with_skip_signature(s3.skip_signature)
-        // Before the options: it would be written into those that were there.
         .with_client_options(client_options(connection, s3.allow_http)?)
         .with_retry(retries(connection));
+    if let Some(region) = &s3.region {
+        builder = builder.with_region(region);
+    }
     if let Some(endpoint) = &s3.endpoint {
         builder = builder.with_endpoint(endpoint);
     }

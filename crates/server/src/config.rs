@@ -7,18 +7,7 @@ use std::time::Duration;
 use tidemill_catalog::Limits;
 use tidemill_engine::EngineConfig;
 use tidemill_ingest::SnapshotConfig;
-
-/// Where data is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ObjectStoreKind {
-    /// In memory; gone when the process ends.
-    Memory,
-    /// Files under a directory, which is created.
-    File {
-        /// The directory.
-        data_dir: PathBuf,
-    },
-}
+use tidemill_object_stores::ObjectStoreConfig;
 
 /// What becomes of data that was deleted softly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +34,7 @@ pub struct ServerConfig {
     /// Names this process in the store; all its paths begin with it.
     pub node_id: String,
     /// Where data is kept.
-    pub object_store: ObjectStoreKind,
+    pub object_store: ObjectStoreConfig,
     /// Address and port to listen on; port 0 takes a free one.
     pub http_bind: SocketAddr,
     /// Serve without authentication on an address that other machines reach.

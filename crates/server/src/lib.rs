@@ -19,6 +19,7 @@ mod error;
 mod format;
 mod hard_deletion;
 mod health;
+mod lease;
 mod metrics;
 mod packages;
 mod plugin_requests;
@@ -29,9 +30,10 @@ mod routes;
 mod run;
 mod stall_guard;
 mod state;
+mod store_metrics;
 #[cfg(test)]
 mod tests;
 mod write;
 
-pub use config::{DeletionConfig, ObjectStoreKind, ServerConfig};
+pub use config::{DeletionConfig, ServerConfig};
 pub use run::{ServeError, run};

@@ -17,6 +17,7 @@ use tidemill_worker::resident_bytes_of;
 
 use crate::error::ApiError;
 use crate::state::AppState;
+use crate::store_metrics::write_object_store;
 
 /// Classes of HTTP statuses: `1xx` to `5xx`.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -96,6 +97,7 @@ pub(crate) async fn metrics(State(state): State<Arc<AppState>>) -> Result<Respon
 fn text(state: &AppState) -> String {
     let mut text = Exposition::default();
     write_server(&mut text, state);
+    write_object_store(&mut text, &state.object_store);
     write_triggers(&mut text, &state.engine.trigger_reports());
     text.into_text()
 }
@@ -483,6 +485,6 @@ const TRIGGER_METRICS: &[TriggerMetric] = &[
 ];
 
 #[expect(clippy::cast_precision_loss, reason = "the format has no other numbers")]
-fn number(value: u64) -> f64 {
+pub(crate) fn number(value: u64) -> f64 {
     value as f64
 }

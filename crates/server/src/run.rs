@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use object_store::ObjectStore;
-use object_store::memory::InMemory;
-use tidemill_catalog::{Catalog, CatalogError, DurableLocalStore};
+use tidemill_catalog::{Catalog, CatalogError};
 use tidemill_engine::{DeadLetters, Engine, EngineConfig, EngineTables, Journals, Observations};
-use tidemill_ingest::{Ingest, IngestConfig, OpenError, Snapshotter};
+use tidemill_ingest::{Ingest, IngestConfig, OpenError, Snapshotter, WriteError};
+use tidemill_object_stores::{LeaseError, LeaseLost, OpenError as StoreError, open};
 use tidemill_plugin_repo::{PluginRepository, RepositoryConfig, RepositoryError};
 use tidemill_query::{QueryConfig, QueryEngine};
 use tidemill_store::{FileStoreConfig, Storage, StorageError, StoreConfig};
@@ -28,8 +28,9 @@ use uuid::Uuid;
 
 use crate::access;
 use crate::body::BodyLimits;
-use crate::config::{ObjectStoreKind, ServerConfig};
+use crate::config::ServerConfig;
 use crate::connections::{self, ConnectionLimits};
+use crate::lease::HeldLease;
 use crate::metrics::ServerMetrics;
 use crate::routes::router;
 use crate::state::{AppState, now_ns};
@@ -60,14 +61,18 @@ pub enum ServeError {
         /// The address asked for.
         bind: SocketAddr,
     },
-    /// The data directory cannot be used.
-    #[error("cannot use the data directory {}: {source}", path.display())]
-    DataDir {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: io::Error,
-    },
+    /// The directory or the client of the object store cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
+    /// Another server has this node id, or that cannot be found out.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// Another server has taken this node id over.
+    #[error(transparent)]
+    LeaseLost(#[from] LeaseLost),
+    /// The log takes no record.
+    #[error("cannot write to the log: {0}")]
+    Claim(#[source] WriteError),
     /// The object store cannot be used.
     #[error("cannot use the object store: {0}")]
     ObjectStore(#[from] object_store::Error),
@@ -135,8 +140,14 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         warn!("started without authentication: whoever reaches the port can do everything");
     }
 
-    let store_kind = config.object_store.clone();
-    let object_store = open_object_store(&store_kind)?;
+    let opened = open(&config.object_store)?;
+    let object_store = Arc::clone(&opened.objects);
+    let lease = if config.object_store.is_remote() {
+        Some(HeldLease::take(&opened, &config.node_id).await?)
+    } else {
+        // The log is a locked file, or in the memory of this process.
+        None
+    };
     let catalog = Catalog::open(Arc::clone(&object_store), &config.node_id, config.limits.clone()).await?;
     let catalog = Arc::new(catalog);
     let storage = Storage::open(
@@ -147,6 +158,10 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     );
     let storage = Arc::new(storage.await?);
     let ingest = open_ingest(&config, Arc::clone(&object_store), &catalog, storage).await?;
+    if lease.is_some() {
+        // A process that was suspended and does not know that it lost the lease fails at its next record.
+        ingest.claim().await.map_err(ServeError::Claim)?;
+    }
     let snapshotter = Snapshotter::start(Arc::clone(&ingest));
 
     let observations = Arc::new(Observations::new(PLUGIN_LOG_ENTRIES_MAX));
@@ -210,6 +225,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         engine: Arc::clone(&engine),
         metrics: ServerMetrics::new(),
         hard_delete_default: config.deletion.hard_delete_default,
+        object_store: opened.metrics,
         bodies: BodyLimits::new(config.request_bytes_max, BODIES_BYTES_MAX),
         process_id,
         cluster_uuid,
@@ -230,7 +246,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     }
     info!(
         address = %address,
-        object_store = ?config.object_store,
+        object_store = %config.object_store,
         plugin_dir = ?config.plugin_dir,
         startup_ms = started.elapsed().as_millis(),
         "ready"
@@ -240,7 +256,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         listener,
         router(state),
         ConnectionLimits::of_this_process(),
-        stop_signal()?,
+        stop_signal(lease.as_ref().map(HeldLease::is_lost))?,
         config.shutdown_timeout,
     )
     .await;
@@ -260,6 +276,9 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         }
     }
     ingest.shutdown().await;
+    if let Some(lease) = lease {
+        lease.give_back().await?;
+    }
     info!("stopped");
     Ok(())
 }
@@ -288,10 +307,7 @@ fn find_plugin_user(config: &ServerConfig) -> Result<Option<Arc<PluginUser>>, Pl
 
 /// Hides the data from plugins, unless that would take a directory from them that they need.
 fn plugin_sandbox(config: &ServerConfig) -> SandboxProfile {
-    let data_dir = match &config.object_store {
-        ObjectStoreKind::File { data_dir } => Some(data_dir.as_path()),
-        ObjectStoreKind::Memory => None,
-    };
+    let data_dir = config.object_store.data_dir();
     let needed = [
         config.plugin_dir.clone(),
         config.virtual_env.clone(),
@@ -307,8 +323,8 @@ fn plugin_sandbox(config: &ServerConfig) -> SandboxProfile {
     profile
 }
 
-/// Becomes true at the first SIGTERM or SIGINT. A second one ends the process at once.
-fn stop_signal() -> Result<watch::Receiver<bool>, ServeError> {
+/// Becomes true at the first SIGTERM or SIGINT, or when the lease is lost. Another signal ends the process at once.
+fn stop_signal(lease: Option<watch::Receiver<bool>>) -> Result<watch::Receiver<bool>, ServeError> {
     let failed = |source| ServeError::System {
         action: "handle signals",
         source,
@@ -323,7 +339,17 @@ fn stop_signal() -> Result<watch::Receiver<bool>, ServeError> {
                 _ = interrupt.recv() => "SIGINT",
             }
         };
-        let first = next().await;
+        let lost = async {
+            match lease {
+                Some(mut is_lost) => drop(is_lost.wait_for(|is_lost| *is_lost).await),
+                None => std::future::pending().await,
+            }
+            "lost lease"
+        };
+        let first = tokio::select! {
+            signal = next() => signal,
+            lost = lost => lost,
+        };
         info!(signal = first, "stopping: draining connections");
         sender.send_replace(true);
         let second = next().await;
@@ -331,20 +357,6 @@ fn stop_signal() -> Result<watch::Receiver<bool>, ServeError> {
         std::process::exit(130);
     });
     Ok(receiver)
-}
-
-fn open_object_store(kind: &ObjectStoreKind) -> Result<Arc<dyn ObjectStore>, ServeError> {
-    match kind {
-        ObjectStoreKind::Memory => Ok(Arc::new(InMemory::new())),
-        ObjectStoreKind::File { data_dir } => {
-            let failed = |source| ServeError::DataDir {
-                path: data_dir.clone(),
-                source,
-            };
-            std::fs::create_dir_all(data_dir).map_err(failed)?;
-            Ok(Arc::new(DurableLocalStore::open(data_dir)?))
-        }
-    }
 }
 
 /// The repository of `gh:` plugins. Its cache lies in the plugin directory, which plugins can read whatever is hidden
@@ -367,7 +379,7 @@ async fn open_ingest(
     catalog: &Arc<Catalog>,
     storage: Arc<Storage>,
 ) -> Result<Arc<Ingest>, ServeError> {
-    let kind = config.object_store.clone();
+    let data_dir = config.object_store.data_dir().map(Path::to_owned);
     let node_id = config.node_id.clone();
     let ingest_config = IngestConfig {
         wal: WalConfig {
@@ -380,15 +392,13 @@ async fn open_ingest(
     let catalog = Arc::clone(catalog);
     let runtime = tokio::runtime::Handle::current();
     let open = move || -> Result<Ingest, ServeError> {
-        let medium: Box<dyn Medium> = match kind {
-            ObjectStoreKind::Memory => Box::new(ObjectMedium::new(
+        let medium: Box<dyn Medium> = match data_dir {
+            Some(data_dir) => Box::new(FileMedium::open(data_dir.join(&node_id).join("wal"))?),
+            None => Box::new(ObjectMedium::new(
                 object_store,
                 &format!("{node_id}/wal"),
                 runtime,
             )),
-            ObjectStoreKind::File { data_dir } => {
-                Box::new(FileMedium::open(data_dir.join(&node_id).join("wal"))?)
-            }
         };
         Ok(Ingest::open(medium, ingest_config, catalog, storage)?)
     };

@@ -7,6 +7,7 @@ use http::HeaderValue;
 use tidemill_catalog::Catalog;
 use tidemill_engine::Engine;
 use tidemill_ingest::Ingest;
+use tidemill_object_stores::ObjectStoreMetrics;
 use tidemill_query::QueryEngine;
 use uuid::Uuid;
 
@@ -23,6 +24,7 @@ pub(crate) struct AppState {
     pub(crate) metrics: ServerMetrics,
     /// How long deleted data is kept unless the request says otherwise.
     pub(crate) hard_delete_default: Duration,
+    pub(crate) object_store: Arc<ObjectStoreMetrics>,
     pub(crate) process_id: Uuid,
     pub(crate) cluster_uuid: HeaderValue,
 }

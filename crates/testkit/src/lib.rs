@@ -8,11 +8,13 @@
 //! - Waiting has a deadline and says what it waited for; nothing sleeps to synchronise.
 
 mod faulty_store;
+mod s3_server;
 mod server;
 mod venv;
 mod wait;
 
 pub use faulty_store::{Fault, FaultyStore};
+pub use s3_server::S3Server;
 pub use server::{Answer, CommandOutput, ServerOptions, TestServer};
 pub use venv::{shared_venv, venv_with};
 pub use wait::{WAIT_MAX, eventually};

@@ -18,6 +18,8 @@ use crate::wait::{WAIT_MAX, eventually};
 pub struct ServerOptions {
     /// `--object-store memory` instead of files.
     pub in_memory: bool,
+    /// No choice of a store: it is among the arguments.
+    pub other_store: bool,
     /// No `--plugin-dir`.
     pub without_plugins: bool,
     /// Instead of the shared one: the server makes a virtual environment of its own.
@@ -127,7 +129,7 @@ impl TestServer {
         command.arg("--tcp-listener-file-path").arg(&listener_file);
         if self.options.in_memory {
             command.args(["--object-store", "memory"]);
-        } else {
+        } else if !self.options.other_store {
             command
                 .args(["--object-store", "file", "--data-dir"])
                 .arg(self.data_dir());

@@ -17,6 +17,7 @@ mod show;
 mod show_retention;
 mod show_system;
 mod snapshot_settings;
+mod storage_args;
 mod switch;
 mod test_plugin;
 mod trigger_settings;

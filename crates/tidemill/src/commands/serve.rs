@@ -8,21 +8,22 @@ use std::{
     time::Duration,
 };
 
-use clap::{
-    ArgGroup, Args, FromArgMatches, ValueEnum,
-    builder::{FalseyValueParser, OsStringValueParser, TypedValueParser},
-};
+use clap::{ArgGroup, Args, FromArgMatches, ValueEnum, builder::FalseyValueParser};
 use tidemill_catalog::Limits;
 use tidemill_engine::EngineConfig;
+use tidemill_object_stores::Location;
 use tidemill_plugin_repo::DEFAULT_URL;
-use tidemill_server::{ObjectStoreKind, ServerConfig};
+use tidemill_server::ServerConfig;
 use tidemill_triggers::{ByteSize, CatchUp, PluginType, RetryPolicy};
 use tidemill_worker::{PackageManager, SandboxLevel, SandboxProfile};
 use tracing_subscriber::EnvFilter;
 
 use super::serve_deletion::DeletionArgs;
-use super::settings::{parse_address, parse_duration, parse_memory, parse_output_limit};
+use super::settings::{
+    any_path, home, parse_address, parse_duration, parse_memory, parse_output_limit, present,
+};
 use super::snapshot_settings::SnapshotArgs;
+use super::storage_args::StorageArgs;
 use crate::{environment, failure::CommandError, print};
 
 const AFTER_HELP: &str = "\
@@ -33,14 +34,6 @@ Examples:
 
 const DEFAULT_PORT: u16 = 8181;
 const DEFAULT_LOG_FILTER: &str = "info";
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StoreKind {
-    /// Files under the data directory
-    File,
-    /// Nothing outlives the process
-    Memory,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum TriggerType {
@@ -75,15 +68,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = environment::NODE_ID_FROM_ENV, value_name = "FROM_ENV_VAR", group = "node")]
     node_id_from_env: Option<String>,
 
-    /// Where data is kept
-    #[arg(long, env = environment::OBJECT_STORE, value_enum, default_value = "file", help_heading = "Storage")]
-    object_store: StoreKind,
+    #[command(flatten)]
+    storage: StorageArgs,
 
-    /// Directory of the data [default: ~/.tidemill/data]
-    #[arg(long, env = environment::DATA_DIR, value_parser = any_path(), value_name = "DIR", help_heading = "Storage")]
-    data_dir: Option<PathBuf>,
-
-    /// How often the log is made durable; without it, as soon as a writer waits
+    /// How often the log is made durable [default: 1s; on files as soon as a writer waits]
     #[arg(long, env = environment::WAL_FLUSH_INTERVAL, value_parser = parse_duration, value_name = "DURATION", help_heading = "Storage")]
     wal_flush_interval: Option<Duration>,
 
@@ -261,10 +249,6 @@ fn generated_node_id() -> String {
 }
 
 fn welcome(config: &ServerConfig) -> String {
-    let data = match &config.object_store {
-        ObjectStoreKind::File { data_dir } => data_dir.display().to_string(),
-        ObjectStoreKind::Memory => "in memory, gone when the server stops".to_owned(),
-    };
     let plugins = config
         .plugin_dir
         .as_deref()
@@ -290,6 +274,7 @@ In another terminal, type:
 Ctrl-C stops the server. `tidemill serve --help` shows how to run one in earnest.
 ",
         bind = config.http_bind,
+        data = config.object_store,
     )
 }
 
@@ -319,37 +304,18 @@ fn start_log(filter: &str) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn home() -> Result<PathBuf, CommandError> {
-    std::env::home_dir()
-        .filter(|home| !home.as_os_str().is_empty())
-        .ok_or_else(|| CommandError::message("no home directory is known; give --data-dir"))
-}
-
-/// Takes an empty path too, which clap's own parser of paths refuses: see [`present`].
-fn any_path() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().map(PathBuf::from)
-}
-
-/// A path that was given: an empty one stands for none, as in unset variables of container files.
-fn present(path: Option<PathBuf>) -> Option<PathBuf> {
-    path.filter(|path| !path.as_os_str().is_empty())
-}
-
 impl ServeArgs {
     fn config(self, variable: &dyn Fn(&str) -> Option<String>) -> Result<ServerConfig, CommandError> {
         let node_id = self.node_id(variable)?;
-        let object_store = match self.object_store {
-            StoreKind::Memory => ObjectStoreKind::Memory,
-            StoreKind::File => ObjectStoreKind::File {
-                data_dir: match present(self.data_dir) {
-                    Some(data_dir) => data_dir,
-                    None => home()?.join(".tidemill/data"),
-                },
-            },
+        let object_store = self.storage.config()?;
+        let flush_interval = match object_store.location {
+            // Local: nothing is gained by letting a writer wait.
+            Location::File { .. } | Location::Memory => Duration::ZERO,
+            // Each flush is an object.
+            _ => Duration::from_secs(1),
         };
         let engine = EngineConfig::default();
-        // Both stores are local: nothing is gained by letting a writer wait.
-        let wal_flush_interval = self.wal_flush_interval.unwrap_or(Duration::ZERO);
+        let wal_flush_interval = self.wal_flush_interval.unwrap_or(flush_interval);
         let any_address = || (Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into();
         Ok(ServerConfig {
             node_id,
@@ -464,7 +430,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.node_id, "node0");
         let data_dir = PathBuf::from("/data");
-        assert_eq!(config.object_store, ObjectStoreKind::File { data_dir });
+        assert_eq!(config.object_store.location, Location::File { data_dir });
         assert_eq!(config.plugin_dir, Some("/plugins".into()));
         assert_eq!(config.http_bind.to_string(), "127.0.0.1:9000");
         assert_eq!(config.wal_flush_interval, Duration::from_millis(100));
@@ -482,10 +448,23 @@ mod tests {
         assert_eq!(config.wal_flush_interval, Duration::ZERO);
         assert_eq!(config.request_bytes_max, 10_485_760);
         assert_eq!(config.plugin_dir, None);
-        let ObjectStoreKind::File { data_dir } = config.object_store else {
+        let Location::File { data_dir } = config.object_store.location else {
             panic!("the file store is the default");
         };
         assert!(data_dir.ends_with(".tidemill/data"));
+    }
+
+    #[test]
+    fn the_log_on_a_store_far_away_is_flushed_every_second() {
+        let interval = |arguments: &[&str]| {
+            let config = parse(&[&["--node-id", "a"], arguments].concat());
+            config.unwrap().wal_flush_interval
+        };
+        let s3 = ["--object-store", "s3", "--bucket", "b"];
+        assert_eq!(interval(&s3), Duration::from_secs(1));
+        let given = [&s3[..], &["--wal-flush-interval", "50ms"]].concat();
+        assert_eq!(interval(&given), Duration::from_millis(50));
+        assert_eq!(interval(&["--object-store", "memory"]), Duration::ZERO);
     }
 
     #[test]

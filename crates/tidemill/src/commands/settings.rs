@@ -2,11 +2,15 @@
 
 use std::{
     net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
     time::Duration,
 };
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use tidemill_triggers::{ByteSize, ByteSizeError, OUTPUT_LIMIT_MAX};
 use tidemill_worker::machine_memory_bytes;
+
+use crate::failure::CommandError;
 
 /// An address to listen on; a name is looked up.
 pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -49,6 +53,23 @@ pub(super) fn parse_output_limit(text: &str) -> Result<ByteSize, String> {
         return Err(format!("it may be up to {OUTPUT_LIMIT_MAX}"));
     }
     Ok(limit)
+}
+
+/// The home directory of whoever runs the program.
+pub(super) fn home() -> Result<PathBuf, CommandError> {
+    std::env::home_dir()
+        .filter(|home| !home.as_os_str().is_empty())
+        .ok_or_else(|| CommandError::message("no home directory is known; give --data-dir"))
+}
+
+/// Takes an empty path too, which clap's own parser of paths refuses: see [`present`].
+pub(super) fn any_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+/// A path that was given: an empty one stands for none, as in unset variables of container files.
+pub(super) fn present(path: Option<PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
 }
 
 #[cfg(test)]

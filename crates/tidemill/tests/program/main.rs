@@ -21,6 +21,7 @@ mod request_http;
 mod request_libraries;
 mod request_streams;
 mod request_triggers;
+mod s3;
 mod schedules;
 mod stopping;
 mod trigger_lifecycle;

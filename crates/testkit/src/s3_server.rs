@@ -1,0 +1,114 @@
+//! An object store that speaks the protocol of S3, on this machine.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use reqwest::Client;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::TempDir;
+
+use crate::venv::venv_with;
+use crate::wait::eventually;
+
+const BUCKET: &str = "tidemill";
+/// What moto calls itself in its log, before its port.
+const ADDRESS_PREFIX: &str = "Running on http://127.0.0.1:";
+
+/// A server of moto with one bucket in its memory. Dropping it kills it.
+#[derive(Debug)]
+pub struct S3Server {
+    process: Child,
+    endpoint: String,
+    _folder: TempDir,
+}
+
+impl S3Server {
+    /// Starts one on a free port. `None` where moto cannot be installed, which is said on standard error.
+    pub async fn start() -> Option<Self> {
+        let venv = venv_with(&["moto[s3,server]"])?;
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let log_path = folder.path().join("moto.log");
+        let log = File::create(&log_path).expect("temporary folder is writable");
+        let mut process = Command::new(venv.join("bin/moto_server"))
+            .args(["--host", "127.0.0.1", "--port", "0"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("log file"))
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .expect("moto is installed");
+        let port = eventually("moto listens", async || {
+            let log = fs::read_to_string(&log_path).unwrap_or_default();
+            let status = process.try_wait().expect("child can be waited for");
+            assert!(status.is_none(), "moto ended: {log}");
+            let (_, after) = log.split_once(ADDRESS_PREFIX)?;
+            let (port, _) = after.split_once('\n')?;
+            Some(port.trim().to_owned())
+        })
+        .await;
+        let endpoint = format!("http://127.0.0.1:{port}");
+        let server = Self {
+            process,
+            endpoint,
+            _folder: folder,
+        };
+        let made = Client::new()
+            .put(format!("{}/{BUCKET}", server.endpoint))
+            .send()
+            .await
+            .expect("moto answers");
+        assert!(made.status().is_success(), "moto makes a bucket");
+        Some(server)
+    }
+
+    /// Its URL.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Its bucket.
+    pub fn bucket(&self) -> &str {
+        BUCKET
+    }
+
+    /// What tells a server to keep its data there.
+    pub fn arguments(&self) -> Vec<String> {
+        let arguments = [
+            "--object-store",
+            "s3",
+            "--bucket",
+            BUCKET,
+            "--aws-endpoint",
+            &self.endpoint,
+            "--aws-allow-http",
+            "--aws-access-key-id",
+            "test",
+            "--aws-secret-access-key",
+            "test-secret",
+        ];
+        arguments.map(str::to_owned).to_vec()
+    }
+
+    /// Stops it where it is: connections stay open and nothing is answered.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process_group(Pid::from_child(&self.process), signal).expect("moto can be signalled");
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        // An error means that it is gone already.
+        let _ = kill_process_group(Pid::from_child(&self.process), Signal::KILL);
+        let _ = self.process.wait();
+    }
+}
