@@ -37,3 +37,4 @@ mod write;
 
 pub use config::{DeletionConfig, ServerConfig};
 pub use run::{ServeError, run};
+pub use tidemill_ingest::SnapshotConfig;

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::Args;
-use tidemill_ingest::SnapshotConfig;
+use tidemill_server::SnapshotConfig;
 use tidemill_triggers::ByteSize;
 
 use super::settings::parse_memory;
@@ -15,8 +15,7 @@ const HEADING: &str = "Memory and log";
 /// When rows in memory become files, and how much of the log is kept.
 #[derive(Debug, Args)]
 pub(super) struct SnapshotArgs {
-    /// Memory for rows that are in no file yet: bytes, or a part of the machine's memory. From half of it on they are written to
-    /// files; when all of it is used, writers wait and then are refused
+    /// Memory for rows that are in no file yet; half of it has them written, all of it makes writers wait
     #[arg(long, alias = "force-snapshot-mem-size", env = environment::FORCE_SNAPSHOT_MEM_THRESHOLD, default_value = "50%", value_parser = parse_memory, value_name = "SIZE", help_heading = HEADING)]
     force_snapshot_mem_threshold: usize,
 
