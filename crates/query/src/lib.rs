@@ -41,6 +41,7 @@ mod system;
 mod system_scan;
 mod tag_numbers;
 mod time_filter;
+mod time_shares;
 mod yield_after_joins;
 
 pub use answer::{BatchStream, QueryOutput};
