@@ -127,6 +127,16 @@ impl Intervals {
         Self(gaps)
     }
 
+    /// The instants of this set that are not in the other.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        Self(self.0.iter().flat_map(|range| other.gaps_within(*range).0).collect())
+    }
+
+    /// The instants of both sets.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        Self(self.0.iter().flat_map(|range| other.within(*range).0).collect())
+    }
+
     pub(crate) fn cover(&self, range: Interval) -> Cover {
         let from = self.0.partition_point(|interval| interval.last < range.first);
         match self.0.get(from) {
