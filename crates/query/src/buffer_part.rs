@@ -66,9 +66,8 @@ impl BufferPart {
 
     /// A column of the run; of nulls where the batch was written before the column existed or never had it.
     pub(crate) fn column(&self, layout: &TableLayout, position: usize) -> ArrayRef {
-        self.present_column(layout, position).unwrap_or_else(|| {
-            new_null_array(&layout.column(position).column_type.arrow_type(), self.len)
-        })
+        self.present_column(layout, position)
+            .unwrap_or_else(|| new_null_array(&layout.column(position).column_type.arrow_type(), self.len))
     }
 
     /// A column of the run, if the batch has it.

@@ -60,7 +60,9 @@ impl BufferPoints {
         let mut batches = Vec::with_capacity(parts.len());
         let mut bytes = 0;
         for part in parts {
-            let Some(batch) = self.selected(part)? else { continue };
+            let Some(batch) = self.selected(part)? else {
+                continue;
+            };
             bytes += batch.byte_size + batch.row_count * ORDER_BYTES_PER_ROW;
             batches.push(Arc::new(batch));
         }
@@ -73,7 +75,10 @@ impl BufferPoints {
             .iter()
             .map(|&column| {
                 let id = self.layout.column(column).id;
-                rows.schema().columns().iter().position(|(present, _)| *present == id)
+                rows.schema()
+                    .columns()
+                    .iter()
+                    .position(|(present, _)| *present == id)
             })
             .collect();
         let schema = Arc::clone(&self.schema);
@@ -108,7 +113,9 @@ impl BufferPoints {
             };
             columns.push((self.layout.column(position).id, column));
         }
-        let row_count = mask.as_ref().map_or(part.row_count_max(), BooleanArray::true_count);
+        let row_count = mask
+            .as_ref()
+            .map_or(part.row_count_max(), BooleanArray::true_count);
         let hull = part.time_hull();
         Ok(Some(StoredBatch {
             lsn_first: 0,
@@ -126,11 +133,18 @@ impl BufferPoints {
 }
 
 /// The columns at `places`, null where there is none.
-fn arranged(rows: &RecordBatch, places: &[Option<usize>], schema: &SchemaRef) -> Result<RecordBatch, FileError> {
-    let columns = places.iter().zip(schema.fields()).map(|(place, field)| match place {
-        Some(place) => Arc::clone(rows.column(*place)),
-        None => new_null_array(field.data_type(), rows.num_rows()),
-    });
+fn arranged(
+    rows: &RecordBatch,
+    places: &[Option<usize>],
+    schema: &SchemaRef,
+) -> Result<RecordBatch, FileError> {
+    let columns = places
+        .iter()
+        .zip(schema.fields())
+        .map(|(place, field)| match place {
+            Some(place) => Arc::clone(rows.column(*place)),
+            None => new_null_array(field.data_type(), rows.num_rows()),
+        });
     Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect())?)
 }
 

@@ -81,7 +81,11 @@ impl DataSource for DescribedFiles {
         write!(f, ", partitions={}", self.output_partitioning().partition_count())?;
         if let Some(config) = (self.inner.as_ref() as &dyn Any).downcast_ref::<FileScanConfig>() {
             if let Ok(schema) = config.projected_schema() {
-                let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+                let columns: Vec<&str> = schema
+                    .fields()
+                    .iter()
+                    .map(|field| field.name().as_str())
+                    .collect();
                 write!(f, ", projection=[{}]", columns.join(", "))?;
             }
             if let Some(limit) = config.limit {
@@ -98,9 +102,9 @@ impl DataSource for DescribedFiles {
         repartition_file_min_size: usize,
         output_ordering: Option<LexOrdering>,
     ) -> Result<Option<Arc<dyn DataSource>>> {
-        let inner = self
-            .inner
-            .repartitioned(target_partitions, repartition_file_min_size, output_ordering)?;
+        let inner =
+            self.inner
+                .repartitioned(target_partitions, repartition_file_min_size, output_ordering)?;
         Ok(inner.map(|inner| self.around(inner)))
     }
 

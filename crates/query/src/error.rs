@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use datafusion::parquet::errors::ParquetError;
 
 /// What the caller should make of a [`QueryError`]: each kind is one status of each protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

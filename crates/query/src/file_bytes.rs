@@ -148,6 +148,8 @@ fn accounted(bytes: Bytes, reservation: MemoryReservation) -> Bytes {
 
 impl fmt::Debug for AccountedReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("AccountedReader").field(self.reader.file()).finish()
+        f.debug_tuple("AccountedReader")
+            .field(self.reader.file())
+            .finish()
     }
 }

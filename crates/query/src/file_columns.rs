@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{exec_err, internal_err};
@@ -80,6 +80,7 @@ fn field<'a>(schema: &'a Schema, name: &str) -> Option<&'a Field> {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::datatypes::DataType;
     use datafusion::physical_expr::expressions::{IsNullExpr, col};
 
     use super::*;
@@ -90,7 +91,10 @@ mod tests {
 
     #[test]
     fn columns_are_found_and_missing_ones_are_null() {
-        let table = Schema::new(vec![Field::new("h", tag(), true), Field::new("v", DataType::Float64, true)]);
+        let table = Schema::new(vec![
+            Field::new("h", tag(), true),
+            Field::new("v", DataType::Float64, true),
+        ]);
         let metadata = [("PARQUET:field_id".to_owned(), "3".to_owned())].into();
         let file = Schema::new(vec![
             Field::new("w", DataType::Int64, true),
@@ -106,6 +110,11 @@ mod tests {
         assert_eq!(rewrite("v", &file).unwrap(), "v@1 IS NULL");
         assert_eq!(rewrite("h", &file).unwrap(), "NULL IS NULL");
         let other = Schema::new(vec![Field::new("v", DataType::Int64, true)]);
-        assert!(rewrite("v", &other).unwrap_err().to_string().contains("column 'v'"));
+        assert!(
+            rewrite("v", &other)
+                .unwrap_err()
+                .to_string()
+                .contains("column 'v'")
+        );
     }
 }

@@ -120,7 +120,10 @@ impl FilePlanner<'_> {
         read.dedup_by_key(|file| file.id);
         let input = MergeInput {
             table_name: Arc::clone(&request.table.name),
-            slices: slices.iter().map(|slice| self.merge_slice(slice, snapshot)).collect(),
+            slices: slices
+                .iter()
+                .map(|slice| self.merge_slice(slice, snapshot))
+                .collect(),
             files: self.summary_of(read.into_iter()),
             file_scan,
             buffer: BufferPoints::new(

@@ -116,7 +116,8 @@ impl FileScan {
         !self.key_predicates.is_empty() || !files.deletes.is_empty() || files.times.is_some()
     }
 
-    /// A scan of files that come in the order of time, spread over some partitions.
+    /// A scan of files that come in the order of time, spread over some partitions. The newest are read first: whoever asks
+    /// for some of the rows mostly means the newest, and with these in hand the others need not be opened.
     pub(crate) fn config(&self, files: &FilesToRead, partition_count: usize) -> Result<FileScanConfig> {
         Ok(self
             .config_builder(files, new_source(&self.schema, &self.bytes), partition_count)?
@@ -133,8 +134,8 @@ impl FileScan {
         let partition_count = (row_count / ROWS_PER_PARTITION_MIN).clamp(1, partition_count.max(1) as u64);
         // The groups say little: partitions take from one queue, which is made of the groups one after the other.
         let files_per_group = files.files.len().div_ceil(partition_count as usize).max(1);
-        let groups = files.files.chunks(files_per_group).map(|group| {
-            let group = group.iter().map(|file| self.partitioned_file(file)).collect();
+        let groups = files.files.rchunks(files_per_group).map(|group| {
+            let group = group.iter().rev().map(partitioned_file).collect();
             FileGroup::new(group)
         });
         let source = self.with_predicates(source, files);
@@ -177,7 +178,11 @@ impl FileScan {
     fn with_predicates(&self, source: ParquetSource, files: &FilesToRead) -> Arc<dyn FileSource> {
         let mut predicates = self.key_predicates.clone();
         if let Some(times) = &files.times {
-            let hull = files.files.iter().map(|file| file_hull(file)).reduce(Interval::hull);
+            let hull = files
+                .files
+                .iter()
+                .map(|file| file_hull(file))
+                .reduce(Interval::hull);
             predicates.extend(hull.into_iter().flat_map(|hull| time_predicates(times, hull)));
         }
         let deletes = files.deletes.iter();
@@ -187,18 +192,6 @@ impl FileScan {
         } else {
             Arc::new(source.with_predicate(conjunction(predicates)))
         }
-    }
-
-    fn partitioned_file(&self, file: &Arc<DataFile>) -> PartitionedFile {
-        let mut read = PartitionedFile::new(&*file.path, file.byte_size);
-        read.extensions.insert_arc(Arc::clone(file));
-        // No more columns than time: with ten thousand files all of them would be megabytes.
-        read.statistics = Some(Arc::new(Statistics {
-            num_rows: Precision::Exact(file.row_count as usize),
-            total_byte_size: Precision::Absent,
-            column_statistics: vec![time_statistics(file_hull(file))],
-        }));
-        read
     }
 
     fn statistics(&self, files: &[Arc<DataFile>], row_count: u64) -> Statistics {
@@ -215,6 +208,18 @@ fn new_source(schema: &SchemaRef, bytes: &Arc<FileBytes>) -> ParquetSource {
     ParquetSource::new(Arc::clone(schema))
         .with_parquet_file_reader_factory(Arc::clone(bytes) as Arc<dyn ParquetFileReaderFactory>)
         .with_pushdown_filters(true)
+}
+
+fn partitioned_file(file: &Arc<DataFile>) -> PartitionedFile {
+    let mut read = PartitionedFile::new(&*file.path, file.byte_size);
+    read.extensions.insert_arc(Arc::clone(file));
+    // No more columns than time: with ten thousand files all of them would be megabytes.
+    read.statistics = Some(Arc::new(Statistics {
+        num_rows: Precision::Exact(file.row_count as usize),
+        total_byte_size: Precision::Absent,
+        column_statistics: vec![time_statistics(file_hull(file))],
+    }));
+    read
 }
 
 fn time_statistics(hull: Interval) -> ColumnStatistics {
@@ -236,7 +241,10 @@ fn time_predicates(times: &Intervals, hull: Interval) -> Vec<Arc<dyn PhysicalExp
     };
     // Comparisons even where the spans would do: they can be checked against statistics.
     let compare = |operator, instant| {
-        let instant = Arc::new(Literal::new(ScalarValue::TimestampNanosecond(Some(instant), None)));
+        let instant = Arc::new(Literal::new(ScalarValue::TimestampNanosecond(
+            Some(instant),
+            None,
+        )));
         Arc::new(BinaryExpr::new(time(), operator, instant)) as Arc<dyn PhysicalExpr>
     };
     let mut predicates = Vec::new();

@@ -76,10 +76,10 @@ impl PhysicalExpr for InTimes {
         self: Arc<Self>,
         mut children: Vec<Arc<dyn PhysicalExpr>>,
     ) -> Result<Arc<dyn PhysicalExpr>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(time), true) => Ok(Arc::new(Self::new(time, Arc::clone(&self.times)))),
-            _ => internal_err!("InTimes has one child"),
-        }
+        let (Some(time), true) = (children.pop(), children.is_empty()) else {
+            return internal_err!("InTimes has one child");
+        };
+        Ok(Arc::new(Self::new(time, Arc::clone(&self.times))))
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

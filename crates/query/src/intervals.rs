@@ -129,7 +129,12 @@ impl Intervals {
 
     /// The instants of this set that are not in the other.
     pub(crate) fn without(&self, other: &Self) -> Self {
-        Self(self.0.iter().flat_map(|range| other.gaps_within(*range).0).collect())
+        Self(
+            self.0
+                .iter()
+                .flat_map(|range| other.gaps_within(*range).0)
+                .collect(),
+        )
     }
 
     /// The instants of both sets.

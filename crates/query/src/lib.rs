@@ -1,8 +1,9 @@
 //! SQL over what the store holds, through DataFusion.
 //!
-//! It is: a session for each query over names of the catalog, a scan of the memory buffer that yields every point
+//! It is: a session for each query over names of the catalog, a scan of files and memory buffer that yields every point
 //! once, system tables, parameters, and the one place where DataFusion's errors become ours. It is not: a parser of
-//! SQL, a cache of results, a writer. It never changes the catalog or the store, and knows neither HTTP nor files.
+//! SQL, a cache of results, a writer. It never changes the catalog or the store, and does not know HTTP, nor how files
+//! are written or cached.
 //!
 //! Invariants:
 //! - The last write of a point wins, field by field, whatever is projected or filtered: predicates that are applied

@@ -97,8 +97,7 @@ fn span(delete: &RowDelete) -> Option<Interval> {
 fn left_by(delete: &RowDelete, table: &Table) -> Expr {
     let column = |name: &str| Expr::Column(Column::new_unqualified(name));
     let instant = |time| lit(ScalarValue::TimestampNanosecond(Some(time), None));
-    let mut is_removed =
-        column(TIME_COLUMN).between(instant(delete.time_first), instant(delete.time_last));
+    let mut is_removed = column(TIME_COLUMN).between(instant(delete.time_first), instant(delete.time_last));
     for condition in &delete.conditions {
         // A tag that the table does not have is absent from all rows, and such rows satisfy no condition.
         let satisfied = match table.column_by_id(condition.column) {

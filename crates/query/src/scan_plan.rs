@@ -51,7 +51,9 @@ pub(crate) fn plan_scan(
     snapshot: &TableSnapshot,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let Some(range) = request.time_range else {
-        return Ok(Arc::new(request.buffer_scan(request.columns.clone(), vec![Vec::new()])?));
+        return Ok(Arc::new(
+            request.buffer_scan(request.columns.clone(), vec![Vec::new()])?,
+        ));
     };
     let (mut parts, of_buffer, summary) = if snapshot.files.is_empty() {
         (Vec::new(), Intervals::union([range]), None)
@@ -85,7 +87,8 @@ pub(crate) fn plan_scan(
             // Otherwise the plan would not say that there are files.
             scan = scan.with_files(summary);
         }
-        parts.push(Arc::new(scan));
+        // The newest rows first.
+        parts.insert(0, Arc::new(scan));
     }
     if !slices.is_empty() {
         let (input_columns, output_columns) = with_key_first(&request.layout, &request.columns);
