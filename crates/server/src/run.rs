@@ -14,7 +14,7 @@ use tidemill_engine::{DeadLetters, Engine, EngineConfig, EngineTables, Journals,
 use tidemill_ingest::{Ingest, IngestConfig, OpenError};
 use tidemill_plugin_repo::{PluginRepository, RepositoryConfig, RepositoryError};
 use tidemill_query::{QueryConfig, QueryEngine};
-use tidemill_store::{Store, StoreConfig};
+use tidemill_store::{FileStore, FileStoreConfig, Store, StoreConfig};
 use tidemill_wal::{FileMedium, Medium, ObjectMedium, WalConfig, WalError};
 use tidemill_worker::{
     Need, PluginUser, PluginUserError, PythonConfig, PythonEnvironment, SandboxProfile, extension_path,
@@ -141,6 +141,10 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         &catalog,
         &observations,
     );
+    let files = Arc::new(FileStore::new(
+        Arc::clone(&object_store),
+        FileStoreConfig::default(),
+    ));
     let dead_letters = Arc::new(DeadLetters::new(object_store, &config.node_id));
     dead_letters.load(&ingest).await?;
     let engine_tables = EngineTables::new(
@@ -158,6 +162,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     let query = Arc::new(QueryEngine::new(
         Arc::clone(&catalog),
         store,
+        files,
         vec![Arc::new(engine_tables)],
         query_config,
     ));

@@ -24,7 +24,7 @@ use tidemill_catalog::{Catalog, Limits, Strictness};
 use tidemill_ingest::{Ingest, IngestConfig, WriteRequest};
 use tidemill_lineproto::Precision;
 use tidemill_query::{Params, QueryConfig, QueryEngine};
-use tidemill_store::{Store, StoreConfig};
+use tidemill_store::{FileStore, FileStoreConfig, Store, StoreConfig};
 use tidemill_triggers::RetryPolicy;
 use tidemill_wal::{FileMedium, Medium, WalConfig};
 
@@ -179,6 +179,7 @@ impl Server {
         let query = Arc::new(QueryEngine::new(
             catalog,
             store,
+            Arc::new(FileStore::new(Arc::clone(&objects), FileStoreConfig::default())),
             vec![Arc::new(tables)],
             QueryConfig::default(),
         ));

@@ -19,7 +19,7 @@ use tidemill_catalog::{Catalog, Limits};
 use tidemill_engine::{DeadLetters, Engine, EngineConfig, Observations};
 use tidemill_ingest::{Ingest, IngestConfig};
 use tidemill_query::{QueryConfig, QueryEngine};
-use tidemill_store::{Store, StoreConfig};
+use tidemill_store::{FileStore, FileStoreConfig, Store, StoreConfig};
 use tidemill_wal::{ObjectMedium, WalConfig};
 use tower::ServiceExt;
 use uuid::Uuid;
@@ -78,6 +78,7 @@ impl Server {
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let catalog = Arc::new(Catalog::open(Arc::clone(&objects), "test", limits).await.unwrap());
         let dead_letters = Arc::new(DeadLetters::new(Arc::clone(&objects), "test"));
+        let files = Arc::new(FileStore::new(Arc::clone(&objects), FileStoreConfig::default()));
         let (opening, runtime) = (Arc::clone(&catalog), tokio::runtime::Handle::current());
         let open = move || {
             let medium = Box::new(ObjectMedium::new(objects, "test/wal", runtime));
@@ -96,6 +97,7 @@ impl Server {
         let query = Arc::new(QueryEngine::new(
             Arc::clone(&catalog),
             Arc::clone(ingest.store()),
+            files,
             Vec::new(),
             QueryConfig::default(),
         ));
