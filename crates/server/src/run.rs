@@ -189,6 +189,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     let query = Arc::new(QueryEngine::new(
         Arc::clone(&catalog),
         store,
+        Arc::clone(ingest.storage().files()),
         vec![Arc::new(engine_tables)],
         query_config,
     ));

@@ -198,6 +198,7 @@ impl Server {
         let query = Arc::new(QueryEngine::new(
             catalog,
             store,
+            Arc::clone(ingest.storage().files()),
             vec![Arc::new(tables)],
             QueryConfig::default(),
         ));

@@ -172,6 +172,11 @@ async fn the_newest_rows_are_read_first() {
     assert_eq!(select(&fixture, sql).await.len(), 2);
     let opened = fixture.files.stats().metadata.misses - before;
     assert!(opened <= 3, "{opened} files were opened");
+    fixture.write(&lines(2, 200..210)).await;
+    let before = fixture.files.stats().metadata.hits;
+    assert_eq!(select(&fixture, sql).await, [["209", "h0000"], ["209", "h0001"]]);
+    let opened = fixture.files.stats().metadata.hits - before;
+    assert!(opened <= 6, "footers were asked for {opened} times");
     assert_eq!(
         select(
             &fixture,

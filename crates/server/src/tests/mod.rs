@@ -106,6 +106,7 @@ impl Server {
         let query = Arc::new(QueryEngine::new(
             Arc::clone(&catalog),
             Arc::clone(ingest.store()),
+            Arc::clone(ingest.storage().files()),
             Vec::new(),
             QueryConfig::default(),
         ));
