@@ -21,6 +21,7 @@ mod object_writer;
 mod place;
 mod restore;
 pub mod stream;
+pub mod verify;
 
 pub use error::BackupError;
 pub use import::{Progress, import};
