@@ -166,7 +166,8 @@ impl Verification<'_> {
         let inspection = Catalog::inspect(Arc::clone(&self.objects), self.node_id).await;
         let inspection = inspection.map_err(|error| VerifyError::Unreadable(error.to_string()))?;
         let is_missing = inspection.sequence == 0 && inspection.state.is_ok() && inspection.objects == 0;
-        let consequence = "the server does not start, and nobody knows the names of databases, tables and columns";
+        let consequence =
+            "the server does not start, and nobody knows the names of databases, tables and columns";
         self.report.catalog_records = inspection.sequence;
         let state = self.take_inspection(Part::Catalog, inspection, consequence);
         if is_missing {
@@ -205,7 +206,9 @@ impl Verification<'_> {
             }
             let harmless = "none for now: a start does not need it, it is kept to fall back to";
             let consequence = if starts { harmless } else { consequence };
-            self.report.damages.push(Damage::new(part, path, reason, consequence));
+            self.report
+                .damages
+                .push(Damage::new(part, path, reason, consequence));
         }
         match state {
             Ok(state) => Some(state),
@@ -247,7 +250,8 @@ impl Verification<'_> {
             Err(error) => return Err(VerifyError::object("read", location)(error)),
         };
         if let Err(reason) = checked {
-            let consequence = "the server does not start; how far triggers have read, and their state, is lost";
+            let consequence =
+                "the server does not start; how far triggers have read, and their state, is lost";
             let damage = Damage::new(Part::Progress, location.to_string(), reason, consequence);
             self.report.damages.push(damage);
         }
@@ -287,7 +291,11 @@ impl Verification<'_> {
             .collect();
         let mut foreign: BTreeMap<String, u64> = BTreeMap::new();
         for object in &listed {
-            let Some(name) = object.location.prefix_match(&folder).and_then(|mut parts| parts.next()) else {
+            let Some(name) = object
+                .location
+                .prefix_match(&folder)
+                .and_then(|mut parts| parts.next())
+            else {
                 continue;
             };
             let name = name.as_ref();

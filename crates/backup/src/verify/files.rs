@@ -34,14 +34,18 @@ impl Verification<'_> {
     pub(crate) async fn check_files(&mut self, manifest: &ManifestState) -> Result<(), VerifyError> {
         let mut by_table: BTreeMap<TableId, FilesOfTable> = BTreeMap::new();
         for file in manifest.files() {
-            let of_table = by_table.entry(file.table).or_insert_with(|| self.files_of_table(file));
+            let of_table = by_table
+                .entry(file.table)
+                .or_insert_with(|| self.files_of_table(file));
             of_table.report.files += 1;
             of_table.report.rows += file.row_count;
         }
         let objects = Arc::clone(&self.objects);
         let catalog = self.catalog.clone();
         let checks = manifest.files().map(|file| {
-            let table = catalog.as_ref().and_then(|catalog| catalog.table_by_id(file.table));
+            let table = catalog
+                .as_ref()
+                .and_then(|catalog| catalog.table_by_id(file.table));
             check_file(Arc::clone(&objects), Arc::clone(file), table.cloned())
         });
         let mut checks = stream::iter(checks).buffered(FILES_AT_ONCE);
@@ -59,13 +63,17 @@ impl Verification<'_> {
                     reason
                 }
             };
-            let of_table = by_table.get_mut(&file.table).expect("every file was counted with its table");
+            let of_table = by_table
+                .get_mut(&file.table)
+                .expect("every file was counted with its table");
             self.report.damages.push(of_table.damaged(&file, reason));
         }
         drop(checks);
         self.check_order(manifest);
         self.report.tables = by_table.into_values().map(FilesOfTable::into_report).collect();
-        self.report.tables.sort_by(|a, b| (&a.database, &a.table).cmp(&(&b.database, &b.table)));
+        self.report
+            .tables
+            .sort_by(|a, b| (&a.database, &a.table).cmp(&(&b.database, &b.table)));
         Ok(())
     }
 
@@ -80,7 +88,8 @@ impl Verification<'_> {
                 self.report.notes.push(note);
             } else {
                 let reason = format!("the catalog does not know its table, number {}", file.table);
-                let consequence = "the catalog is older than the manifest: nobody knows the names of these rows";
+                let consequence =
+                    "the catalog is older than the manifest: nobody knows the names of these rows";
                 let damage = Damage::new(Part::Catalog, file.path.to_string(), reason, consequence);
                 self.report.damages.push(damage);
             }
@@ -174,7 +183,10 @@ async fn check_file(
         let reason = format!("it has {} bytes instead of {}", object.meta.size, file.byte_size);
         return Ok((file, Outcome::Damaged(reason)));
     }
-    let bytes = object.bytes().await.map_err(VerifyError::object("read", &location))?;
+    let bytes = object
+        .bytes()
+        .await
+        .map_err(VerifyError::object("read", &location))?;
     let checked = Arc::clone(&file);
     let check = move || check_content(bytes, &checked, table.as_deref());
     let outcome = match tokio::task::spawn_blocking(check).await {

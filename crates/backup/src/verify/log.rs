@@ -105,7 +105,9 @@ impl Verification<'_> {
             );
             let consequence = "the server does not start; the rows of these records are in Parquet files";
             findings.may_have_changed = true;
-            findings.damages.push(Damage::new(Part::Log, path, reason, consequence));
+            findings
+                .damages
+                .push(Damage::new(Part::Log, path, reason, consequence));
         }
         Ok(findings)
     }
@@ -122,7 +124,9 @@ impl Verification<'_> {
                     let reason = "its name is not a record number".to_owned();
                     let consequence = "the server does not start until it is moved away";
                     let object = object.location.to_string();
-                    findings.damages.push(Damage::new(Part::Log, object, reason, consequence));
+                    findings
+                        .damages
+                        .push(Damage::new(Part::Log, object, reason, consequence));
                 }
                 None => {}
             }
@@ -198,7 +202,9 @@ impl Findings {
             last => format!("records {first} to {last}"),
         };
         let consequence = if snapshot.is_some_and(|snapshot| last <= snapshot.0) {
-            format!("{which}: the rows are in Parquet files; only a trigger that has still to read them misses them")
+            format!(
+                "{which}: the rows are in Parquet files; only a trigger that has still to read them misses them"
+            )
         } else {
             format!(
                 "{which} cannot be read, and the server does not start; rows that were written before are not affected"

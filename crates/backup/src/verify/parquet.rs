@@ -110,7 +110,9 @@ impl<'a> RowsCheck<'a> {
 
     fn check_order(&mut self, key: &[ArrayRef]) -> Result<(), String> {
         if self.converter.is_none() {
-            let fields = key.iter().map(|column| SortField::new(column.data_type().clone()));
+            let fields = key
+                .iter()
+                .map(|column| SortField::new(column.data_type().clone()));
             let converter = RowConverter::new(fields.collect());
             self.converter = Some(converter.map_err(|error| format!("its keys are none: {error}"))?);
         }
@@ -120,7 +122,9 @@ impl<'a> RowsCheck<'a> {
         let mut last = self.last_key.as_ref().map(OwnedRow::row);
         for row in &rows {
             if last.is_some_and(|last| last >= row) {
-                return Err("its rows are not in the order of tags and time, or a point occurs twice".to_owned());
+                return Err(
+                    "its rows are not in the order of tags and time, or a point occurs twice".to_owned(),
+                );
             }
             last = Some(row);
         }

@@ -14,12 +14,26 @@ impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = self.0;
         let read = Bytes(report.bytes);
-        writeln!(f, "node '{}': {} objects with {read} were read back", report.node_id, report.objects)?;
+        writeln!(
+            f,
+            "node '{}': {} objects with {read} were read back",
+            report.node_id, report.objects
+        )?;
         writeln!(f)?;
-        self.part(f, "catalog", Part::Catalog, &format!("{} databases", report.databases))?;
+        self.part(
+            f,
+            "catalog",
+            Part::Catalog,
+            &format!("{} databases", report.databases),
+        )?;
         self.part(f, "manifest", Part::Manifest, &self.manifest())?;
         self.part(f, "log", Part::Log, &self.log())?;
-        self.part(f, "triggers", Part::Progress, "how far they have read, and their state")?;
+        self.part(
+            f,
+            "triggers",
+            Part::Progress,
+            "how far they have read, and their state",
+        )?;
         self.part(f, "files", Part::Files, &self.files())?;
         for folder in &report.folders {
             let state = if folder.damaged == 0 { "sound" } else { "DAMAGED" };
@@ -91,7 +105,10 @@ impl Words<'_> {
     fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = self.0;
         if !report.complete {
-            writeln!(f, "The server changed things while they were read: this is not the whole picture.")?;
+            writeln!(
+                f,
+                "The server changed things while they were read: this is not the whole picture."
+            )?;
         }
         if report.is_sound() {
             return write!(f, "Nothing is damaged.");
@@ -161,7 +178,15 @@ mod tests {
         let words = sizes.map(|size| Bytes(size).to_string());
         assert_eq!(
             words,
-            ["0 bytes", "999 bytes", "1.0 KB", "12.3 KB", "999.9 KB", "1.0 MB", "5.3 GB"]
+            [
+                "0 bytes",
+                "999 bytes",
+                "1.0 KB",
+                "12.3 KB",
+                "999.9 KB",
+                "1.0 MB",
+                "5.3 GB"
+            ]
         );
     }
 }

@@ -1,18 +1,14 @@
 //! Every kind of damage is found and named, and nothing else is said to be damaged.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{TestNode, check, parquet, rows};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use support::{TestNode, check, parquet, rows};
 use tidemill_backup::verify::{Part, VerifyReport, Words};
 use tidemill_store::{DataFile, Edit};
 
@@ -30,11 +26,20 @@ impl Patient {
     }
 
     async fn bytes(&self, path: &str) -> Bytes {
-        self.objects.get(&Path::from(path)).await.unwrap().bytes().await.unwrap()
+        self.objects
+            .get(&Path::from(path))
+            .await
+            .unwrap()
+            .bytes()
+            .await
+            .unwrap()
     }
 
     async fn put(&self, path: &str, bytes: impl Into<Bytes>) {
-        self.objects.put(&Path::from(path), bytes.into().into()).await.unwrap();
+        self.objects
+            .put(&Path::from(path), bytes.into().into())
+            .await
+            .unwrap();
     }
 
     async fn flip(&self, path: &str, at: usize) {
@@ -77,8 +82,14 @@ async fn a_sound_node_is_sound() {
     let report = patient.check().await;
     assert!(report.is_sound() && report.complete, "{report:#?}");
     assert_eq!(report.notes, [] as [String; 0]);
-    assert_eq!((report.tables.len(), report.tables[0].files, report.tables[0].rows), (1, 2, 4000));
-    assert_eq!((report.log.first, report.log.last, report.log.records), (16, 25, 10));
+    assert_eq!(
+        (report.tables.len(), report.tables[0].files, report.tables[0].rows),
+        (1, 2, 4000)
+    );
+    assert_eq!(
+        (report.log.first, report.log.last, report.log.records),
+        (16, 25, 10)
+    );
     assert_eq!((report.folders[0].objects, report.orphans.objects), (1, 0));
     let words = Words(&report).to_string();
     assert!(words.ends_with("Nothing is damaged."), "{words}");
@@ -100,7 +111,10 @@ async fn a_damaged_and_a_missing_file_are_named_with_their_rows() {
     let report = patient.check().await;
     let reasons: Vec<&str> = report.damages.iter().map(|damage| &*damage.reason).collect();
     assert_eq!(reasons, ["it is missing", "its checksum does not match"]);
-    assert_eq!((report.tables[0].damaged_files, report.tables[0].damaged_rows), (2, 4000));
+    assert_eq!(
+        (report.tables[0].damaged_files, report.tables[0].damaged_rows),
+        (2, 4000)
+    );
 }
 
 #[tokio::test]
@@ -135,8 +149,9 @@ async fn with_file(content: Bytes, change: impl FnOnce(&mut DataFile)) -> (Patie
 
 #[tokio::test]
 async fn files_are_checked_against_what_the_manifest_says() {
+    type Change = fn(&mut DataFile);
     let content = parquet(&rows(&(1..11), &(0..1000)));
-    let cases: [(fn(&mut DataFile), &str); 5] = [
+    let cases: [(Change, &str); 5] = [
         (|_| {}, ""),
         (|file| file.row_count = 7, "it has 2000 rows instead of 7"),
         (|file| file.time_max = 1200, "other times"),
@@ -173,7 +188,9 @@ async fn a_file_that_is_no_parquet_is_found() {
 async fn files_that_overlap_in_time_and_log_are_found() {
     let content = parquet(&rows(&(1..11), &(0..1000)));
     let (patient, path) = with_file(content, |file| file.lsn_last = 12).await;
-    patient.expect_one(Part::Manifest, &path, "records 11 to 12").await;
+    patient
+        .expect_one(Part::Manifest, &path, "records 11 to 12")
+        .await;
 }
 
 #[tokio::test]
@@ -190,7 +207,11 @@ async fn a_missing_record_of_the_catalog_is_named() {
     let patient = Patient::new().await;
     patient.remove("n/catalog/log/00000000000000000001").await;
     patient
-        .expect_one(Part::Catalog, "n/catalog/log/00000000000000000001", "it is missing")
+        .expect_one(
+            Part::Catalog,
+            "n/catalog/log/00000000000000000001",
+            "it is missing",
+        )
         .await;
 }
 
@@ -202,7 +223,9 @@ async fn a_catalog_that_is_gone_is_noticed() {
     for object in objects {
         patient.objects.delete(&object.location).await.unwrap();
     }
-    patient.expect_one(Part::Catalog, "n/catalog", "it is missing").await;
+    patient
+        .expect_one(Part::Catalog, "n/catalog", "it is missing")
+        .await;
 }
 
 #[tokio::test]
@@ -224,15 +247,24 @@ async fn a_gap_in_the_log_is_named() {
 
     let patient = Patient::new().await;
     patient.remove(LAST_SEGMENT).await;
-    patient.expect_one(Part::Log, FIRST_SEGMENT, "ends with record 19").await;
+    patient
+        .expect_one(Part::Log, FIRST_SEGMENT, "ends with record 19")
+        .await;
 
     let patient = Patient::new().await;
     let bytes = patient.bytes(LAST_SEGMENT).await;
     patient.remove(LAST_SEGMENT).await;
     let later = "n/wal/00000000000000000024.wal";
     let record = tidemill_wal::Record::new(patient.node.log.records[8].clone()).unwrap();
-    patient.put(later, tidemill_wal::encode_segment(tidemill_wal::Lsn(24), &[record])).await;
-    patient.expect_one(Part::Log, later, "records 20 to 23 are missing").await;
+    patient
+        .put(
+            later,
+            tidemill_wal::encode_segment(tidemill_wal::Lsn(24), &[record]),
+        )
+        .await;
+    patient
+        .expect_one(Part::Log, later, "records 20 to 23 are missing")
+        .await;
     patient.remove(later).await;
     patient.put(LAST_SEGMENT, bytes).await;
     assert!(patient.check().await.is_sound());
@@ -251,15 +283,22 @@ async fn damage_in_the_log_is_told_from_a_torn_write() {
     let record = (bytes.len() - 32) / 6;
     patient.put(LAST_SEGMENT, bytes).await;
     patient.flip(LAST_SEGMENT, 32 + record + 40).await;
-    let report = patient.expect_one(Part::Log, LAST_SEGMENT, "checksum of a record").await;
-    assert!(report.damages[0].consequence.contains("record 21 cannot be read"), "{report:#?}");
+    let report = patient
+        .expect_one(Part::Log, LAST_SEGMENT, "checksum of a record")
+        .await;
+    assert!(
+        report.damages[0].consequence.contains("record 21 cannot be read"),
+        "{report:#?}"
+    );
 }
 
 #[tokio::test]
 async fn what_triggers_need_is_checked() {
     let patient = Patient::new().await;
     patient.put("n/dead_letters/1/1/run", "x").await;
-    patient.expect_one(Part::Folder, "n/dead_letters/1/1/run", "none").await;
+    patient
+        .expect_one(Part::Folder, "n/dead_letters/1/1/run", "none")
+        .await;
     let patient = Patient::new().await;
     let progress = "n/snapshots/00000000000000000020.progress";
     patient.put(progress, "x").await;
@@ -276,7 +315,10 @@ async fn what_a_crash_left_over_is_harmless() {
     let report = patient.check().await;
     assert!(report.is_sound(), "{report:#?}");
     assert_eq!((report.orphans.objects, report.orphans.bytes), (1, 14));
-    assert_eq!(report.notes, ["n/something: 1 objects that this program does not know"]);
+    assert_eq!(
+        report.notes,
+        ["n/something: 1 objects that this program does not know"]
+    );
 }
 
 proptest! {

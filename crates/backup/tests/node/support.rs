@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{
     Array, ArrayRef, DictionaryArray, Float64Array, Int32Array, RecordBatch, StringArray,
@@ -14,7 +13,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
-use tidemill_backup::export::{Hold, LogSource, Node};
+use tidemill_backup::export::{Holds, LogSource, Node};
 use tidemill_backup::verify::{FolderCheck, VerifyConfig, VerifyReport, verify};
 use tidemill_catalog::{Catalog, ColumnId, DatabaseId, Limits, TableId};
 use tidemill_ingest::{Commit, record};
@@ -23,54 +22,39 @@ use tidemill_store::{DataFile, Edit, Manifest, RowDelete, SeriesOfRows, TableBat
 use tidemill_wal::{Lsn, Record, WalError, encode_segment, segment_file_name};
 
 /// Everything up to here is in files.
-pub const SNAPSHOT: u64 = 20;
+pub(crate) const SNAPSHOT: u64 = 20;
 /// The last record of the log.
-pub const LOG_LAST: u64 = 25;
+pub(crate) const LOG_LAST: u64 = 25;
 
 /// A node, and what a server that runs it would know.
-pub struct TestNode {
-    pub objects: Arc<InMemory>,
-    pub manifest: Manifest,
-    pub catalog: Catalog,
-    pub log: Arc<TestLog>,
-    pub table: TableId,
-    pub database: DatabaseId,
+pub(crate) struct TestNode {
+    pub(crate) objects: Arc<InMemory>,
+    pub(crate) manifest: Manifest,
+    pub(crate) catalog: Catalog,
+    pub(crate) log: Arc<TestLog>,
 }
 
 /// The log of a node that runs: records from `first` on.
-pub struct TestLog {
-    pub first: u64,
-    pub records: Vec<Vec<u8>>,
-    /// How often it was pinned, less how often that ended.
-    pub pins: Arc<AtomicUsize>,
+pub(crate) struct TestLog {
+    pub(crate) first: u64,
+    pub(crate) records: Vec<Vec<u8>>,
+    /// Whoever has it too keeps the records.
+    pub(crate) hold: Arc<()>,
     /// Where the trigger stands that has the most to read.
-    pub oldest_reader: u64,
-}
-
-struct Pin(Arc<AtomicUsize>);
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
+    pub(crate) oldest_reader: u64,
 }
 
 impl LogSource for TestLog {
-    fn pin(&self) -> Hold {
-        self.pins.fetch_add(1, Ordering::SeqCst);
-        Box::new(Pin(Arc::clone(&self.pins)))
-    }
-
     fn durable(&self) -> Lsn {
         Lsn(self.first + self.records.len() as u64 - 1)
     }
 
-    fn needed_after(&self, snapshot: Lsn) -> Lsn {
-        snapshot.min(Lsn(self.oldest_reader))
+    fn read_by_all(&self) -> Lsn {
+        Lsn(self.oldest_reader)
     }
 
     fn read(&self, after: Lsn, until: Lsn, bytes_max: usize) -> Result<Vec<(Lsn, Vec<u8>)>, WalError> {
-        assert_eq!(self.pins.load(Ordering::SeqCst), 1, "it is read while it is pinned");
+        assert!(Arc::strong_count(&self.hold) > 1, "it is read while it is held");
         let mut records = Vec::new();
         let mut bytes = 0;
         for lsn in after.0 + 1..=until.0 {
@@ -87,10 +71,12 @@ impl LogSource for TestLog {
 
 impl TestNode {
     /// A node of that name, as it is on disk while its server runs.
-    pub async fn new(node_id: &str) -> Self {
+    pub(crate) async fn new(node_id: &str) -> Self {
         let objects = Arc::new(InMemory::new());
         let store = Arc::clone(&objects) as Arc<dyn ObjectStore>;
-        let catalog = Catalog::open(Arc::clone(&store), node_id, Limits::default()).await.unwrap();
+        let catalog = Catalog::open(Arc::clone(&store), node_id, Limits::default())
+            .await
+            .unwrap();
         let (database, table) = catalog
             .transact(|transaction| {
                 let database = transaction.create_database("d", None)?;
@@ -103,7 +89,10 @@ impl TestNode {
             .unwrap();
         let manifest = Manifest::open(Arc::clone(&store), node_id).await.unwrap();
         let progress = format!("{node_id}/snapshots/{SNAPSHOT:020}.progress");
-        store.put(&Path::from(&*progress), "progress".into()).await.unwrap();
+        store
+            .put(&Path::from(&*progress), "progress".into())
+            .await
+            .unwrap();
         let mut edits = vec![Edit::Snapshot {
             lsn: SNAPSHOT,
             progress: Some(progress.into()),
@@ -128,15 +117,22 @@ impl TestNode {
         let first = 16;
         let records: Vec<Vec<u8>> = (first..=LOG_LAST).map(|lsn| commit(table, lsn as i64)).collect();
         for part in [first..20, 20..LOG_LAST + 1] {
-            let payloads = part.clone().map(|lsn| Record::new(records[(lsn - first) as usize].clone()));
+            let payloads = part
+                .clone()
+                .map(|lsn| Record::new(records[(lsn - first) as usize].clone()));
             let payloads: Vec<Record> = payloads.map(Result::unwrap).collect();
-            let path = Path::from(node_id).join("wal").join(segment_file_name(Lsn(part.start)));
-            store.put(&path, encode_segment(Lsn(part.start), &payloads).into()).await.unwrap();
+            let path = Path::from(node_id)
+                .join("wal")
+                .join(segment_file_name(Lsn(part.start)));
+            store
+                .put(&path, encode_segment(Lsn(part.start), &payloads).into())
+                .await
+                .unwrap();
         }
         let log = TestLog {
             first,
             records,
-            pins: Arc::default(),
+            hold: Arc::default(),
             oldest_reader: 17,
         };
         Self {
@@ -144,13 +140,11 @@ impl TestNode {
             manifest,
             catalog,
             log: Arc::new(log),
-            table,
-            database,
         }
     }
 
     /// It as a backup takes it.
-    pub fn source(&self, node_id: &str) -> Node {
+    pub(crate) fn source(&self, node_id: &str) -> Node {
         let manifest = self.manifest.clone();
         Node {
             objects: Arc::clone(&self.objects) as Arc<dyn ObjectStore>,
@@ -158,7 +152,14 @@ impl TestNode {
             manifest: Arc::new(move || manifest.state()),
             log: Arc::clone(&self.log) as Arc<dyn LogSource>,
             folders: vec![Path::from("dead_letters")],
-            holds: Vec::new(),
+        }
+    }
+
+    /// What a server holds while it is backed up.
+    pub(crate) fn holds(&self) -> Holds {
+        Holds {
+            log: Box::new(Arc::clone(&self.log.hold)),
+            folders: Box::new(()),
         }
     }
 }
@@ -189,8 +190,10 @@ fn commit(table: TableId, time: i64) -> Vec<u8> {
 }
 
 /// Rows of two hosts, one an instant each.
-pub fn rows(lsns: &Range<u64>, times: &Range<i64>) -> RecordBatch {
-    let each: Vec<(i32, i64)> = (0..2).flat_map(|host| times.clone().map(move |time| (host, time))).collect();
+pub(crate) fn rows(lsns: &Range<u64>, times: &Range<i64>) -> RecordBatch {
+    let each: Vec<(i32, i64)> = (0..2)
+        .flat_map(|host| times.clone().map(move |time| (host, time)))
+        .collect();
     let hosts = DictionaryArray::<Int32Type>::new(
         each.iter().map(|(host, _)| *host).collect::<Int32Array>(),
         Arc::new(StringArray::from(vec!["a", "b"])),
@@ -214,7 +217,7 @@ pub fn rows(lsns: &Range<u64>, times: &Range<i64>) -> RecordBatch {
 }
 
 /// The bytes of a file with these rows.
-pub fn parquet(rows: &RecordBatch) -> Bytes {
+pub(crate) fn parquet(rows: &RecordBatch) -> Bytes {
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), None).unwrap();
     writer.write(rows).unwrap();
@@ -234,7 +237,10 @@ async fn put_file(
     let bytes = parquet(&rows);
     let id = manifest.allocate_file_id();
     let path = format!("{node_id}/data/{table}/{id}.parquet");
-    store.put(&Path::from(&*path), bytes.clone().into()).await.unwrap();
+    store
+        .put(&Path::from(&*path), bytes.clone().into())
+        .await
+        .unwrap();
     DataFile {
         id,
         database,
@@ -252,17 +258,27 @@ async fn put_file(
 }
 
 /// Checks what a node has stored.
-pub async fn check(objects: &Arc<dyn ObjectStore>, node_id: &str) -> VerifyReport {
+pub(crate) async fn check(objects: &Arc<dyn ObjectStore>, node_id: &str) -> VerifyReport {
     let config = VerifyConfig {
         log_in_files: true,
-        check_progress: |bytes| (bytes == b"progress").then_some(()).ok_or_else(|| "it is none".to_owned()),
+        check_progress: |bytes| {
+            (bytes == b"progress")
+                .then_some(())
+                .ok_or_else(|| "it is none".to_owned())
+        },
         folders: vec![FolderCheck {
             name: "dead_letters",
             content: "dead letters",
             consequence: "its batch is lost",
-            check: |_, bytes| (bytes == b"letter").then_some(()).ok_or_else(|| "it is none".to_owned()),
+            check: |_, bytes| {
+                (bytes == b"letter")
+                    .then_some(())
+                    .ok_or_else(|| "it is none".to_owned())
+            },
         }],
         other_names: vec!["unfinished_restore".to_owned()],
     };
-    verify(Arc::clone(objects), node_id, &config, &mut |_| {}).await.unwrap()
+    verify(Arc::clone(objects), node_id, &config, &mut |_| {})
+        .await
+        .unwrap()
 }

@@ -1,13 +1,9 @@
 //! A node, its backup, and the node that is made of that.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod support;
-
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use crate::support::{LOG_LAST, SNAPSHOT, TestNode, check};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use object_store::memory::InMemory;
@@ -15,27 +11,41 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use support::{LOG_LAST, SNAPSHOT, TestNode, check};
 use tidemill_backup::export::export;
 use tidemill_backup::{BackupError, BackupIndex, BackupPlace, check_restored, import, restore};
 use tidemill_catalog::{Catalog, Limits};
 use tidemill_store::{DataFile, Manifest};
 
 fn place(store: &Arc<InMemory>) -> BackupPlace {
-    BackupPlace::new(Arc::clone(store) as Arc<dyn ObjectStore>, Path::from("backups/monday"), "monday")
+    BackupPlace::new(
+        Arc::clone(store) as Arc<dyn ObjectStore>,
+        Path::from("backups/monday"),
+        "monday",
+    )
 }
 
 async fn stream_of(node: &TestNode) -> Vec<Bytes> {
-    export(node.source("node0"), 1_700_000_000_000_000_000).await.unwrap().collect().await
+    export(node.source("node0"), node.holds(), 1_700_000_000_000_000_000)
+        .await
+        .unwrap()
+        .collect()
+        .await
 }
 
 async fn take(pieces: Vec<Bytes>, place: &BackupPlace) -> Result<BackupIndex, BackupError> {
-    import(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)), place, |_| {}).await
+    import(
+        stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)),
+        place,
+        |_| {},
+    )
+    .await
 }
 
 async fn restored(place: &BackupPlace, store: &Arc<dyn ObjectStore>) -> Result<(), BackupError> {
     let check = async |_: &BackupIndex| Ok(());
-    restore(place, Arc::clone(store), "copy", |_| {}, check).await.map(drop)
+    restore(place, Arc::clone(store), "copy", |_| {}, check)
+        .await
+        .map(drop)
 }
 
 #[tokio::test]
@@ -44,10 +54,16 @@ async fn a_restored_node_is_the_one_that_was_backed_up() {
     let backups = Arc::new(InMemory::new());
     let place = place(&backups);
     let index = take(stream_of(&node).await, &place).await.unwrap();
-    assert_eq!(node.log.pins.load(Ordering::SeqCst), 0, "the log is free again");
+    assert_eq!(Arc::strong_count(&node.log.hold), 1, "the log is free again");
     assert_eq!(index.head.node_id, "node0");
-    assert_eq!((index.head.snapshot_lsn, index.head.log_last), (SNAPSHOT, LOG_LAST));
-    assert_eq!(index.head.log_first, 18, "what a trigger has still to read comes along");
+    assert_eq!(
+        (index.head.snapshot_lsn, index.head.log_last),
+        (SNAPSHOT, LOG_LAST)
+    );
+    assert_eq!(
+        index.head.log_first, 18,
+        "what a trigger has still to read comes along"
+    );
     assert_eq!(place.index().await.unwrap(), index);
 
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
@@ -56,9 +72,15 @@ async fn a_restored_node_is_the_one_that_was_backed_up() {
     let report = check(&store, "copy").await;
     assert!(report.is_sound(), "{report:#?}");
     assert_eq!((report.log.first, report.log.last), (18, LOG_LAST));
-    assert_eq!((report.notes.len(), report.orphans.objects), (0, 0), "{report:#?}");
+    assert_eq!(
+        (report.notes.len(), report.orphans.objects),
+        (0, 0),
+        "{report:#?}"
+    );
 
-    let catalog = Catalog::open(Arc::clone(&store), "copy", Limits::default()).await.unwrap();
+    let catalog = Catalog::open(Arc::clone(&store), "copy", Limits::default())
+        .await
+        .unwrap();
     assert_eq!(*catalog.state(), *node.catalog.state());
     let manifest = Manifest::read(Arc::clone(&store), "copy").await.unwrap();
     let original = node.manifest.state();
@@ -82,7 +104,10 @@ async fn neither_a_backup_nor_a_node_is_overwritten() {
     let pieces = stream_of(&node).await;
     take(pieces.clone(), &place).await.unwrap();
     let again = take(pieces, &place).await.unwrap_err();
-    assert!(matches!(again, BackupError::DestinationNotEmpty { .. }), "{again}");
+    assert!(
+        matches!(again, BackupError::DestinationNotEmpty { .. }),
+        "{again}"
+    );
 
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     store.put(&Path::from("copy/wal/lock"), "7".into()).await.unwrap();
@@ -99,13 +124,18 @@ async fn a_restore_that_did_not_end_well_leaves_no_node_that_starts() {
     take(stream_of(&node).await, &place).await.unwrap();
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let check = async |_: &BackupIndex| Err("something is damaged".to_owned());
-    let failed = restore(&place, Arc::clone(&store), "copy", |_| {}, check).await.unwrap_err();
+    let failed = restore(&place, Arc::clone(&store), "copy", |_| {}, check)
+        .await
+        .unwrap_err();
     assert!(matches!(failed, BackupError::NotSound(_)), "{failed}");
     for refused in [
         check_restored(&store, "copy").await.unwrap_err(),
         restored(&place, &store).await.unwrap_err(),
     ] {
-        assert!(matches!(refused, BackupError::UnfinishedRestore { .. }), "{refused}");
+        assert!(
+            matches!(refused, BackupError::UnfinishedRestore { .. }),
+            "{refused}"
+        );
     }
 }
 
@@ -115,13 +145,27 @@ async fn a_damaged_file_stops_a_backup_and_is_named() {
     let state = node.manifest.state();
     let file = state.files().next().unwrap();
     let path = Path::from(&*file.path);
-    let mut bytes = node.objects.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+    let mut bytes = node
+        .objects
+        .get(&path)
+        .await
+        .unwrap()
+        .bytes()
+        .await
+        .unwrap()
+        .to_vec();
     bytes[100] ^= 1;
     node.objects.put(&path, bytes.into()).await.unwrap();
     let backups = Arc::new(InMemory::new());
     let place = place(&backups);
-    let error = take(stream_of(&node).await, &place).await.unwrap_err().to_string();
-    assert!(error.contains(".parquet") && error.contains("checksum"), "{error}");
+    let error = take(stream_of(&node).await, &place)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(".parquet") && error.contains("checksum"),
+        "{error}"
+    );
     let unfinished = place.index().await.unwrap_err();
     assert!(matches!(unfinished, BackupError::NoBackup { .. }), "{unfinished}");
 }
@@ -150,7 +194,10 @@ async fn a_damaged_backup_is_not_restored() {
         }
         backups.delete(&path).await.unwrap();
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        assert!(matches!(restored(&place, &store).await, Err(BackupError::Damaged { .. })));
+        assert!(matches!(
+            restored(&place, &store).await,
+            Err(BackupError::Damaged { .. })
+        ));
         backups.put(&path, bytes.into()).await.unwrap();
     }
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
