@@ -29,4 +29,4 @@ pub use import::{Progress, import};
 pub use index::{BackupIndex, BackupObject};
 pub use place::BackupPlace;
 pub use readable_bytes::ReadableBytes;
-pub use restore::{RestoreReport, check_restored, restore};
+pub use restore::{RESTORE_MARK, RestoreReport, check_restored, restore};

@@ -1,5 +1,7 @@
 //! All commands, and which of them was asked for.
 
+mod backup;
+mod backup_place;
 mod create;
 mod create_plugin;
 mod dead_letters;
@@ -9,6 +11,7 @@ mod logs;
 mod query;
 mod record;
 mod replay;
+mod restore;
 mod serve;
 mod settings;
 mod show;
@@ -18,6 +21,7 @@ mod switch;
 mod test_plugin;
 mod trigger_settings;
 mod update;
+mod verify;
 mod write;
 
 use std::process::ExitCode;
@@ -74,7 +78,7 @@ enum Command {
     Client(ClientCommand),
 }
 
-/// Commands that talk to a server.
+/// Commands that talk to a server, or work on what one has stored.
 #[derive(Debug, Subcommand)]
 enum ClientCommand {
     /// Query a database
@@ -119,6 +123,12 @@ enum ClientCommand {
     /// Install Python packages for plugins
     #[command(subcommand)]
     Install(install::InstallCommand),
+    /// Copy everything that a server stores, while it works on
+    Backup(Box<backup::BackupArgs>),
+    /// Make a node out of a backup, for a server to start on
+    Restore(Box<restore::RestoreArgs>),
+    /// Read back everything that a node stores, and say what is damaged
+    Verify(Box<verify::VerifyArgs>),
 }
 
 /// Runs the command that the arguments ask for.
@@ -163,6 +173,9 @@ async fn dispatch(command: ClientCommand) -> (Verb, Result<(), CommandError>) {
         ClientCommand::Record(command) => (Verb::Record, command.run().await),
         ClientCommand::Replay(command) => (Verb::Replay, command.run().await),
         ClientCommand::Install(command) => (Verb::Install, command.run().await),
+        ClientCommand::Backup(args) => (Verb::Backup, args.run().await),
+        ClientCommand::Restore(args) => (Verb::Restore, args.run().await),
+        ClientCommand::Verify(args) => (Verb::Verify, args.run().await),
     }
 }
 
