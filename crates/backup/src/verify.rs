@@ -118,7 +118,9 @@ pub async fn verify(
         on_progress,
     };
     verification.run().await?;
-    Ok(verification.report)
+    let mut report = verification.report;
+    report.sound = report.damages.is_empty();
+    Ok(report)
 }
 
 impl Verification<'_> {

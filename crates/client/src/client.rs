@@ -320,6 +320,12 @@ impl Client {
         ))
     }
 
+    /// Takes a backup of everything that the server stores, as a stream in the server's format for that.
+    pub async fn backup(&self) -> Result<QueryAnswer, ClientError> {
+        let request = self.request(Method::POST, "/api/v3/backup");
+        self.send(request).await.map(QueryAnswer::new)
+    }
+
     /// Lists the packages of the plugins' environment in a format of queries.
     pub async fn list_packages(&self, format: &str) -> Result<QueryAnswer, ClientError> {
         let request = self

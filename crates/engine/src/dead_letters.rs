@@ -183,7 +183,7 @@ impl DeadLetters {
     }
 
     /// Keeps the objects of all letters in place, also of those that are settled meanwhile.
-    pub fn hold_removals(&self) -> RemovalsHeld {
+    pub(crate) fn hold_removals(&self) -> RemovalsHeld {
         self.removals.hold()
     }
 

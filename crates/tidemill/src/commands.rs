@@ -1,5 +1,7 @@
 //! All commands, and which of them was asked for.
 
+mod backup;
+mod backup_place;
 mod create;
 mod create_plugin;
 mod dead_letters;
@@ -10,6 +12,7 @@ mod logs;
 mod query;
 mod record;
 mod replay;
+mod restore;
 mod serve;
 mod serve_deletion;
 mod settings;
@@ -23,6 +26,7 @@ mod test_plugin;
 mod trigger_settings;
 mod undelete;
 mod update;
+mod verify;
 mod write;
 
 use std::process::ExitCode;
@@ -79,7 +83,7 @@ enum Command {
     Client(ClientCommand),
 }
 
-/// Commands that talk to a server.
+/// Commands that talk to a server, or work on what one has stored.
 #[derive(Debug, Subcommand)]
 enum ClientCommand {
     /// Query a database
@@ -127,6 +131,12 @@ enum ClientCommand {
     /// Install Python packages for plugins
     #[command(subcommand)]
     Install(install::InstallCommand),
+    /// Copy everything that a server stores, while it works on
+    Backup(Box<backup::BackupArgs>),
+    /// Make a node out of a backup, for a server to start on
+    Restore(Box<restore::RestoreArgs>),
+    /// Read back everything that a node stores, and say what is damaged
+    Verify(Box<verify::VerifyArgs>),
 }
 
 /// Runs the command that the arguments ask for.
@@ -172,6 +182,9 @@ async fn dispatch(command: ClientCommand) -> (Verb, Result<(), CommandError>) {
         ClientCommand::Record(command) => (Verb::Record, command.run().await),
         ClientCommand::Replay(command) => (Verb::Replay, command.run().await),
         ClientCommand::Install(command) => (Verb::Install, command.run().await),
+        ClientCommand::Backup(args) => (Verb::Backup, args.run().await),
+        ClientCommand::Restore(args) => (Verb::Restore, args.run().await),
+        ClientCommand::Verify(args) => (Verb::Verify, args.run().await),
     }
 }
 

@@ -6,9 +6,7 @@ use arrow::row::{OwnedRow, RowConverter, SortField};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tidemill_catalog::{TIME_COLUMN, Table};
-use tidemill_store::DataFile;
-
-use crate::export::CHUNK_ORDER_COLUMN;
+use tidemill_store::{CHUNK_ORDER_COLUMN, DataFile};
 
 const ROWS_AT_ONCE: usize = 16 * 1024;
 

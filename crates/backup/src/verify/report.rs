@@ -127,6 +127,8 @@ pub struct Orphans {
 pub struct VerifyReport {
     /// The node.
     pub node_id: String,
+    /// Whether nothing is damaged.
+    pub sound: bool,
     /// Objects that were read.
     pub objects: u64,
     /// Their bytes.
@@ -157,6 +159,7 @@ impl VerifyReport {
     pub(crate) fn new(node_id: &str) -> Self {
         Self {
             node_id: node_id.to_owned(),
+            sound: true,
             objects: 0,
             bytes: 0,
             complete: true,
@@ -170,10 +173,5 @@ impl VerifyReport {
             damages: Vec::new(),
             notes: Vec::new(),
         }
-    }
-
-    /// Whether nothing is damaged.
-    pub fn is_sound(&self) -> bool {
-        self.damages.is_empty()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::ReadableBytes;
 use crate::verify::{Damage, Part, TableReport, VerifyReport};
 
 /// Damaged objects that are named one by one; the JSON form names all.
@@ -13,7 +14,7 @@ pub struct Words<'a>(pub &'a VerifyReport);
 impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = self.0;
-        let read = Bytes(report.bytes);
+        let read = ReadableBytes(report.bytes);
         writeln!(
             f,
             "node '{}': {} objects with {read} were read back",
@@ -44,7 +45,7 @@ impl fmt::Display for Words<'_> {
             }
         }
         if report.orphans.objects > 0 {
-            let bytes = Bytes(report.orphans.bytes);
+            let bytes = ReadableBytes(report.orphans.bytes);
             writeln!(
                 f,
                 "{:<10} {:<8} {} objects with {bytes} belong to nothing; the server removes them by itself",
@@ -110,7 +111,7 @@ impl Words<'_> {
                 "The server changed things while they were read: this is not the whole picture."
             )?;
         }
-        if report.is_sound() {
+        if report.sound {
             return write!(f, "Nothing is damaged.");
         }
         for table in report.tables.iter().filter(|table| table.damaged_files > 0) {
@@ -147,46 +148,4 @@ fn table_in_words(f: &mut fmt::Formatter<'_>, table: &TableReport) -> fmt::Resul
         "table {name} of database {database}: {damaged_files} of {files} files {are} damaged; rows between {first} and \
          {last} are affected, {damaged_rows} at most"
     )
-}
-
-/// A size in the largest unit of which there is at least one.
-pub(crate) struct Bytes(pub(crate) u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [&str; 5] = ["KB", "MB", "GB", "TB", "PB"];
-        if self.0 < 1000 {
-            return write!(f, "{} bytes", self.0);
-        }
-        let mut amount = self.0 as f64 / 1000.0;
-        let mut unit = 0;
-        while amount >= 999.95 && unit + 1 < UNITS.len() {
-            amount /= 1000.0;
-            unit += 1;
-        }
-        write!(f, "{amount:.1} {}", UNITS[unit])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_readable() {
-        let sizes = [0, 999, 1000, 12_345, 999_949, 999_950, 5_300_000_000];
-        let words = sizes.map(|size| Bytes(size).to_string());
-        assert_eq!(
-            words,
-            [
-                "0 bytes",
-                "999 bytes",
-                "1.0 KB",
-                "12.3 KB",
-                "999.9 KB",
-                "1.0 MB",
-                "5.3 GB"
-            ]
-        );
-    }
 }

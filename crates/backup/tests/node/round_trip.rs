@@ -70,7 +70,7 @@ async fn a_restored_node_is_the_one_that_was_backed_up() {
     restored(&place, &store).await.unwrap();
     check_restored(&store, "copy").await.unwrap();
     let report = check(&store, "copy").await;
-    assert!(report.is_sound(), "{report:#?}");
+    assert!(report.sound, "{report:#?}");
     assert_eq!((report.log.first, report.log.last), (18, LOG_LAST));
     assert_eq!(
         (report.notes.len(), report.orphans.objects),

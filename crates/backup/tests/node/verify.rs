@@ -80,7 +80,7 @@ const LAST_SEGMENT: &str = "n/wal/00000000000000000020.wal";
 async fn a_sound_node_is_sound() {
     let patient = Patient::new().await;
     let report = patient.check().await;
-    assert!(report.is_sound() && report.complete, "{report:#?}");
+    assert!(report.sound && report.complete, "{report:#?}");
     assert_eq!(report.notes, [] as [String; 0]);
     assert_eq!(
         (report.tables.len(), report.tables[0].files, report.tables[0].rows),
@@ -162,7 +162,7 @@ async fn files_are_checked_against_what_the_manifest_says() {
         let (patient, path) = with_file(content.clone(), change).await;
         if reason.is_empty() {
             let report = patient.check().await;
-            assert!(report.is_sound(), "{report:#?}");
+            assert!(report.sound, "{report:#?}");
         } else {
             patient.expect_one(Part::Files, &path, reason).await;
         }
@@ -234,7 +234,7 @@ async fn a_pointer_that_is_damaged_is_harmless() {
     patient.node.manifest.checkpoint().await.unwrap();
     patient.put("n/manifest/current", "x").await;
     let report = patient.check().await;
-    assert!(report.is_sound(), "{report:#?}");
+    assert!(report.sound, "{report:#?}");
     assert_eq!(report.notes.len(), 1);
 }
 
@@ -243,7 +243,7 @@ async fn a_gap_in_the_log_is_named() {
     let patient = Patient::new().await;
     patient.remove(FIRST_SEGMENT).await;
     let report = patient.check().await;
-    assert!(report.is_sound(), "the rows are in files: {report:#?}");
+    assert!(report.sound, "the rows are in files: {report:#?}");
 
     let patient = Patient::new().await;
     patient.remove(LAST_SEGMENT).await;
@@ -267,7 +267,7 @@ async fn a_gap_in_the_log_is_named() {
         .await;
     patient.remove(later).await;
     patient.put(LAST_SEGMENT, bytes).await;
-    assert!(patient.check().await.is_sound());
+    assert!(patient.check().await.sound);
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn damage_in_the_log_is_told_from_a_torn_write() {
     let bytes = patient.bytes(LAST_SEGMENT).await;
     patient.put(LAST_SEGMENT, bytes.slice(..bytes.len() - 5)).await;
     let report = patient.check().await;
-    assert!(report.is_sound() && report.log.torn_bytes > 0, "{report:#?}");
+    assert!(report.sound && report.log.torn_bytes > 0, "{report:#?}");
     assert_eq!(report.log.last, 24);
 
     // The second record: 21, which is in no file.
@@ -313,7 +313,7 @@ async fn what_a_crash_left_over_is_harmless() {
     patient.put("n/data/77.parquet", "half of a file").await;
     patient.put("n/something", "else").await;
     let report = patient.check().await;
-    assert!(report.is_sound(), "{report:#?}");
+    assert!(report.sound, "{report:#?}");
     assert_eq!((report.orphans.objects, report.orphans.bytes), (1, 14));
     assert_eq!(
         report.notes,
@@ -348,7 +348,7 @@ proptest! {
             let report = patient.check().await;
             let is_torn = path == LAST_SEGMENT && report.log.torn_bytes > 0;
             let is_cut_between_records = path == LAST_SEGMENT && cuts && report.log.last < 25;
-            prop_assert!(!report.is_sound() || is_torn || is_cut_between_records, "{path} at {at}: {report:#?}");
+            prop_assert!(!report.sound || is_torn || is_cut_between_records, "{path} at {at}: {report:#?}");
             Ok::<_, TestCaseError>(())
         })?;
     }
