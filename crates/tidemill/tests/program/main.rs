@@ -21,8 +21,10 @@ mod request_http;
 mod request_libraries;
 mod request_streams;
 mod request_triggers;
+mod s3;
 mod schedules;
 mod stopping;
+mod storage_kill;
 mod trigger_lifecycle;
 mod write_triggers;
 
