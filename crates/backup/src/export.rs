@@ -38,9 +38,6 @@ pub(crate) const LOG_FOLDER: &str = "wal";
 /// Folder of the catalog below a node.
 pub(crate) const CATALOG_FOLDER: &str = "catalog";
 
-/// Column with the place in the log of each row of a Parquet file.
-pub(crate) const CHUNK_ORDER_COLUMN: &str = "__chunk_order";
-
 /// Payloads of the log that are read at once, and so the size of a segment in a backup.
 const SEGMENT_BYTES: usize = 8 << 20;
 /// Small parts of an object are sent together up to this size.
