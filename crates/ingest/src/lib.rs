@@ -35,7 +35,7 @@ mod write;
 pub use delete::{DeleteError, DeleteRequest, InstantError, PredicateError, parse_instant};
 pub use ingest::{Ingest, IngestConfig, OpenError};
 pub use progress::{StateChange, TriggerKey, TriggerProgress};
-pub use progress_image::ProgressImageError;
+pub use progress_image::{ProgressImageError, check_progress};
 pub use record::{Commit, DeletedRows, RecordError};
 pub use replay::ReplayError;
 pub use snapshot_config::SnapshotConfig;

@@ -92,6 +92,17 @@ pub(crate) fn decode(lsn: Lsn, bytes: &[u8]) -> Result<Vec<TriggerProgress>, Pro
     Ok(record::decode_progresses(entries)?)
 }
 
+/// Whether an object with triggers' progress is whole, at whatever place in the log it is.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_progress(bytes: &[u8]) -> Result<(), ProgressImageError> {
+    let place = bytes.get(MAGIC.len() + 4..HEADER_BYTES);
+    let place = place.and_then(|place| place.first_chunk::<8>());
+    let lsn = place.map_or(Lsn::ZERO, |place| Lsn(u64::from_le_bytes(*place)));
+    decode(lsn, bytes).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

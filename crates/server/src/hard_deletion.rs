@@ -1,11 +1,14 @@
 //! What removes the data of deleted tables when its time has come.
 
+use std::collections::BTreeSet;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
-use tidemill_catalog::Catalog;
-use tidemill_store::{TableData, hard_delete_due, next_hard_delete};
+use tidemill_catalog::{Catalog, TableId};
+use tidemill_store::{Storage, TableData, hard_delete_due, next_hard_delete};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -14,7 +17,7 @@ use tracing::{info, warn};
 /// Between two looks at the catalog, however often it changes.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A write that was under way when its table was given up may leave rows behind.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
 /// Before a step that has failed is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
 
@@ -24,11 +27,32 @@ pub(crate) struct HardDeletion {
 }
 
 impl HardDeletion {
-    pub(crate) fn start(catalog: Arc<Catalog>, data: Arc<dyn TableData>, grace_period: Duration) -> Self {
+    pub(crate) fn start(catalog: Arc<Catalog>, storage: Arc<Storage>, grace_period: Duration) -> Self {
+        let data: Arc<dyn TableData> = Arc::new(StoredTables(storage));
         let grace = TimeDelta::from_std(grace_period).unwrap_or(TimeDelta::MAX);
         Self {
             task: tokio::spawn(run(catalog, data, grace)),
         }
+    }
+}
+
+/// The rows in memory and in files.
+struct StoredTables(Arc<Storage>);
+
+#[async_trait]
+impl TableData for StoredTables {
+    fn tables_with_data(&self) -> BTreeSet<TableId> {
+        let in_memory = self.0.store().stats().tables;
+        let in_memory = in_memory
+            .iter()
+            .filter(|table| table.rows > 0)
+            .map(|table| table.table);
+        let state = self.0.manifest().state();
+        in_memory.chain(state.files().map(|file| file.table)).collect()
+    }
+
+    async fn drop_table_data(&self, table: TableId) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(self.0.drop_table(table).await?)
     }
 }
 

@@ -30,6 +30,7 @@ use crate::access;
 use crate::body::BodyLimits;
 use crate::config::ServerConfig;
 use crate::connections::{self, ConnectionLimits};
+use crate::hard_deletion::HardDeletion;
 use crate::lease::HeldLease;
 use crate::metrics::ServerMetrics;
 use crate::routes::router;
@@ -63,7 +64,7 @@ pub enum ServeError {
     },
     /// The directory or the client of the object store cannot be used.
     #[error(transparent)]
-    Storage(#[from] StoreError),
+    Store(#[from] StoreError),
     /// Another server has this node id, or that cannot be found out.
     #[error(transparent)]
     Lease(#[from] LeaseError),
@@ -163,6 +164,11 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         ingest.claim().await.map_err(ServeError::Claim)?;
     }
     let snapshotter = Snapshotter::start(Arc::clone(&ingest));
+    let _hard_deletion = HardDeletion::start(
+        Arc::clone(&catalog),
+        Arc::clone(ingest.storage()),
+        config.deletion.grace_period,
+    );
 
     let observations = Arc::new(Observations::new(PLUGIN_LOG_ENTRIES_MAX));
     let journals = Journals::start(

@@ -125,6 +125,7 @@ impl Server {
             query,
             engine,
             metrics: crate::metrics::ServerMetrics::new(),
+            object_store: Arc::default(),
             hard_delete_default: DeletionConfig::default().hard_delete_default,
             bodies: BodyLimits::new(BODY_BYTES_MAX, 1 << 20),
             process_id: Uuid::nil(),

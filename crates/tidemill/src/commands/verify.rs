@@ -95,7 +95,7 @@ pub(super) async fn check_node(
     });
     let config = VerifyConfig {
         log_in_files: in_files,
-        check_progress: tidemill_ingest::check_progress,
+        check_progress: |bytes| tidemill_ingest::check_progress(bytes).map_err(|error| error.to_string()),
         folders: folders.into(),
         other_names: vec!["lease".to_owned(), tidemill_backup::RESTORE_MARK.to_owned()],
     };

@@ -34,7 +34,7 @@ async fn refused(store: &S3Server, more: &[&str]) -> (i32, String) {
         .args(more)
         .output()
         .await
-        .unwrap();
+        .expect("the program starts");
     let said = [output.stdout, output.stderr].concat();
     (
         output.status.code().unwrap_or(-1),
