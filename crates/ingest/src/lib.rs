@@ -15,18 +15,29 @@
 //! - What one run of a trigger wrote and how far it has read are one record: a crash has both or neither.
 
 mod ingest;
+mod log_retention;
 mod progress;
+mod progress_image;
 pub mod record;
 mod rejections;
 mod replay;
+mod replay_room;
 mod resolve;
+mod room;
+mod snapshot_config;
+mod snapshots;
+mod snapshotter;
 mod tail;
 mod write;
 
 pub use ingest::{Ingest, IngestConfig, OpenError};
 pub use progress::{StateChange, TriggerKey, TriggerProgress};
+pub use progress_image::ProgressImageError;
 pub use record::{Commit, RecordError};
 pub use replay::ReplayError;
+pub use snapshot_config::SnapshotConfig;
+pub use snapshots::{IngestStats, SnapshotStep};
+pub use snapshotter::Snapshotter;
 pub use tail::{Backlog, CommittedBatch, ReadLimits, TableFilter, Tail, TailRead};
-pub use tidemill_wal::Lsn;
+pub use tidemill_wal::{Lsn, WalError};
 pub use write::{DatabaseLines, NameRule, RunCommit, WriteError, WriteOutcome, WriteRequest};

@@ -105,32 +105,37 @@ pub fn encode(commit: &Commit) -> Vec<u8> {
     put_u16(&mut out, usize::from(commit.depth));
     put_u32(&mut out, commit.progress.len());
     for progress in &commit.progress {
-        put_u32(&mut out, progress.trigger.database.0 as usize);
-        put_u32(&mut out, progress.trigger.trigger_id as usize);
-        put_u64(&mut out, progress.cursor.through());
-        put_u32(&mut out, progress.cursor.finished().len());
-        for range in progress.cursor.finished() {
-            put_u64(&mut out, range.after);
-            put_u64(&mut out, range.through);
-        }
-        out.push(u8::from(progress.scheduled_ns.is_some()));
-        if let Some(scheduled_ns) = progress.scheduled_ns {
-            put_i64(&mut out, scheduled_ns);
-        }
-        put_u32(&mut out, progress.state.len());
-        for StateChange { key, value } in &progress.state {
-            put_bytes(&mut out, key.as_bytes());
-            out.push(u8::from(value.is_some()));
-            if let Some(value) = value {
-                put_bytes(&mut out, value);
-            }
-        }
+        encode_progress(progress, &mut out);
     }
     put_u32(&mut out, commit.tables.len());
     for batch in &commit.tables {
         encode_batch(batch, &mut out);
     }
     out
+}
+
+/// Appends an entry of progress.
+pub(crate) fn encode_progress(progress: &TriggerProgress, out: &mut Vec<u8>) {
+    put_u32(out, progress.trigger.database.0 as usize);
+    put_u32(out, progress.trigger.trigger_id as usize);
+    put_u64(out, progress.cursor.through());
+    put_u32(out, progress.cursor.finished().len());
+    for range in progress.cursor.finished() {
+        put_u64(out, range.after);
+        put_u64(out, range.through);
+    }
+    out.push(u8::from(progress.scheduled_ns.is_some()));
+    if let Some(scheduled_ns) = progress.scheduled_ns {
+        put_i64(out, scheduled_ns);
+    }
+    put_u32(out, progress.state.len());
+    for StateChange { key, value } in &progress.state {
+        put_bytes(out, key.as_bytes());
+        out.push(u8::from(value.is_some()));
+        if let Some(value) = value {
+            put_bytes(out, value);
+        }
+    }
 }
 
 fn encode_batch(batch: &TableBatch, out: &mut Vec<u8>) {
@@ -363,6 +368,16 @@ pub fn decode(payload: &[u8]) -> Result<Commit, RecordError> {
         return Err(RecordError::Malformed("bytes after the last table"));
     }
     Ok(commit)
+}
+
+/// Entries of progress that stand one after another, and nothing else.
+pub(crate) fn decode_progresses(bytes: &[u8]) -> Result<Vec<TriggerProgress>, RecordError> {
+    let mut input = Input { bytes };
+    let mut progresses = Vec::new();
+    while !input.bytes.is_empty() {
+        progresses.push(decode_progress(&mut input)?);
+    }
+    Ok(progresses)
 }
 
 fn decode_progress(input: &mut Input<'_>) -> Result<TriggerProgress, RecordError> {

@@ -1,7 +1,7 @@
 //! What a replayed commit must agree with: the catalog, which was durable before the commit was.
 
 use tidemill_catalog::{CatalogState, TableId};
-use tidemill_store::TableBatch;
+use tidemill_store::{FlushError, TableBatch};
 
 use crate::record::{Commit, RecordError, decode, type_of};
 
@@ -21,6 +21,9 @@ pub enum ReplayError {
         /// The table.
         table: TableId,
     },
+    /// The log is longer than what the buffer holds, and files cannot be written to make room.
+    #[error("there is no room for the rest of the log in memory, and files cannot be written: {0}")]
+    NoRoom(#[from] FlushError),
 }
 
 /// The commit that a payload stands for, without the rows of tables that were removed since.

@@ -18,7 +18,7 @@ use tidemill_ingest::{
     TableFilter, TriggerKey, TriggerProgress, WriteError, WriteOutcome, WriteRequest,
 };
 use tidemill_lineproto::{ERRORS_MAX, Precision};
-use tidemill_store::{Store, StoreConfig};
+use tidemill_store::Storage;
 use tidemill_triggers::{LogRange, Position, TriggerDefinition, TriggerSettings, TriggerSpec};
 use tidemill_wal::{FileMedium, WalConfig};
 
@@ -201,12 +201,13 @@ async fn open(objects: Arc<InMemory>, folder: &Path, settings: Settings) -> Resu
             ..WalConfig::default()
         },
         tail_bytes_max: settings.tail_bytes_max,
+        ..IngestConfig::default()
     };
     let folder = folder.to_owned();
+    let storage = Storage::in_memory().await;
     let open = move || {
         let medium = Box::new(FileMedium::open(folder).unwrap());
-        let store = Arc::new(Store::new(StoreConfig::default()));
-        Ingest::open(medium, config, Arc::new(catalog), store).map(Arc::new)
+        Ingest::open(medium, config, Arc::new(catalog), storage).map(Arc::new)
     };
     tokio::task::spawn_blocking(open).await.unwrap()
 }

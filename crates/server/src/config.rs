@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidemill_catalog::Limits;
 use tidemill_engine::EngineConfig;
+use tidemill_ingest::SnapshotConfig;
 
 /// Where data is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct ServerConfig {
     pub without_auth: bool,
     /// Cadence of log flushes; zero flushes as soon as a writer waits.
     pub wal_flush_interval: Duration,
+    /// When the buffer becomes files, and how much of the log is kept.
+    pub snapshot: SnapshotConfig,
     /// Largest request body in bytes, compressed and decompressed.
     pub request_bytes_max: usize,
     /// Written with the listening address once the server listens.

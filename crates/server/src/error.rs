@@ -14,6 +14,9 @@ use tidemill_ingest::WriteError;
 use tidemill_lineproto::LineError;
 use tidemill_query::{QueryError, QueryErrorKind};
 
+/// When a writer that finds no room, in memory or on the disk, should come again.
+const OUT_OF_ROOM_RETRY_S: u32 = 5;
+
 /// An answer that says what was wrong.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -132,6 +135,7 @@ impl From<WriteError> for ApiError {
                 Self::bad_request(error.to_string())
             }
             WriteError::ShuttingDown => Self::unavailable(error.to_string(), 5),
+            error if error.is_out_of_room() => Self::unavailable(error.to_string(), OUT_OF_ROOM_RETRY_S),
             other => Self::new(StatusCode::INTERNAL_SERVER_ERROR, other.to_string()),
         }
     }

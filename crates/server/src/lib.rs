@@ -33,3 +33,4 @@ mod write;
 
 pub use config::{ObjectStoreKind, ServerConfig};
 pub use run::{ServeError, run};
+pub use tidemill_ingest::SnapshotConfig;

@@ -4,17 +4,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tidemill_catalog::{Catalog, CatalogError, DurableLocalStore};
 use tidemill_engine::{DeadLetters, Engine, EngineConfig, EngineTables, Journals, Observations};
-use tidemill_ingest::{Ingest, IngestConfig, OpenError};
+use tidemill_ingest::{Ingest, IngestConfig, OpenError, Snapshotter};
 use tidemill_plugin_repo::{PluginRepository, RepositoryConfig, RepositoryError};
 use tidemill_query::{QueryConfig, QueryEngine};
-use tidemill_store::{Store, StoreConfig};
+use tidemill_store::{FileStoreConfig, Storage, StorageError, StoreConfig};
 use tidemill_wal::{FileMedium, Medium, ObjectMedium, WalConfig, WalError};
 use tidemill_worker::{
     Need, PluginUser, PluginUserError, PythonConfig, PythonEnvironment, SandboxProfile, extension_path,
@@ -32,12 +32,17 @@ use crate::config::{ObjectStoreKind, ServerConfig};
 use crate::connections::{self, ConnectionLimits};
 use crate::metrics::ServerMetrics;
 use crate::routes::router;
-use crate::state::AppState;
+use crate::state::{AppState, now_ns};
 
 /// Recent commits kept decoded for triggers, in bytes.
 const TAIL_BYTES_MAX: usize = 64 << 20;
 /// Request bodies in memory at once, in bytes.
 const BODIES_BYTES_MAX: usize = 256 << 20;
+/// When it stops, the server makes a snapshot if the next start would replay more than this: reading as much again takes
+/// longer than to be noticed.
+const LAST_SNAPSHOT_LOG_BYTES_MIN: u64 = 16 << 20;
+/// How long that may take.
+const LAST_SNAPSHOT_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Log lines of plugins that live in memory only, for each database.
 const PLUGIN_LOG_ENTRIES_MAX: usize = 10_000;
 
@@ -72,6 +77,9 @@ pub enum ServeError {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// The list of files cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// `--plugin-repo` is no repository.
     #[error(transparent)]
     PluginRepository(#[from] RepositoryError),
@@ -131,7 +139,15 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     let object_store = open_object_store(&store_kind)?;
     let catalog = Catalog::open(Arc::clone(&object_store), &config.node_id, config.limits.clone()).await?;
     let catalog = Arc::new(catalog);
-    let ingest = open_ingest(&config, Arc::clone(&object_store), &catalog).await?;
+    let storage = Storage::open(
+        StoreConfig::default(),
+        FileStoreConfig::default(),
+        Arc::clone(&object_store),
+        &config.node_id,
+    );
+    let storage = Arc::new(storage.await?);
+    let ingest = open_ingest(&config, Arc::clone(&object_store), &catalog, storage).await?;
+    let snapshotter = Snapshotter::start(Arc::clone(&ingest));
 
     let observations = Arc::new(Observations::new(PLUGIN_LOG_ENTRIES_MAX));
     let journals = Journals::start(
@@ -230,7 +246,18 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     info!("stopping plugins");
     engine.shutdown().await;
     journals.shutdown().await;
+    snapshotter.shutdown().await;
     info!("flushing the log");
+    if ingest.log_bytes_since_snapshot() >= LAST_SNAPSHOT_LOG_BYTES_MIN {
+        // Whatever becomes of it, the log has everything.
+        let snapshot = ingest.snapshot_now(now_ns());
+        if tokio::time::timeout(LAST_SNAPSHOT_WAIT_MAX, snapshot)
+            .await
+            .is_err()
+        {
+            warn!("the last snapshot takes too long, the next start will replay the log");
+        }
+    }
     ingest.shutdown().await;
     info!("stopped");
     Ok(())
@@ -337,6 +364,7 @@ async fn open_ingest(
     config: &ServerConfig,
     object_store: Arc<dyn ObjectStore>,
     catalog: &Arc<Catalog>,
+    storage: Arc<Storage>,
 ) -> Result<Arc<Ingest>, ServeError> {
     let kind = config.object_store.clone();
     let node_id = config.node_id.clone();
@@ -346,6 +374,7 @@ async fn open_ingest(
             ..WalConfig::default()
         },
         tail_bytes_max: TAIL_BYTES_MAX,
+        snapshot: config.snapshot.clone(),
     };
     let catalog = Arc::clone(catalog);
     let runtime = tokio::runtime::Handle::current();
@@ -360,12 +389,7 @@ async fn open_ingest(
                 Box::new(FileMedium::open(data_dir.join(&node_id).join("wal"))?)
             }
         };
-        Ok(Ingest::open(
-            medium,
-            ingest_config,
-            catalog,
-            Arc::new(Store::new(StoreConfig::default())),
-        )?)
+        Ok(Ingest::open(medium, ingest_config, catalog, storage)?)
     };
     let opened = tokio::task::spawn_blocking(open).await;
     Ok(Arc::new(

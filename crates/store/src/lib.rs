@@ -16,7 +16,9 @@
 pub mod buffer;
 pub mod files;
 pub mod manifest;
+mod priority;
 pub mod sorted;
+pub mod storage;
 
 pub use buffer::{
     Frozen, FrozenTable, SeriesOfRows, Store, StoreConfig, StoreStats, StoredBatch, TableBatch,
@@ -28,3 +30,4 @@ pub use files::{
 };
 pub use manifest::{DataFile, Edit, FileId, Manifest, ManifestError, ManifestState, RowDelete, TagCondition};
 pub use sorted::{SortedRows, SortedStream, merge_sorted, sort_batches};
+pub use storage::{Flush, FlushError, FlushReport, Storage, StorageError};

@@ -13,6 +13,7 @@ mod serve;
 mod settings;
 mod show;
 mod show_system;
+mod snapshot_settings;
 mod switch;
 mod test_plugin;
 mod trigger_settings;

@@ -22,7 +22,7 @@ pub struct Frozen {
     pub lsn: u64,
     /// Each table that has rows, ascending by id.
     pub tables: Vec<FrozenTable>,
-    /// The deletes that a file of some table awaits, by table and in log order. Those of the manifest are among them.
+    /// The deletes that a file of some table awaits, in log order. Those of the manifest are among them.
     pub deletes: Vec<Arc<RowDelete>>,
 }
 
@@ -71,6 +71,11 @@ impl TableBuffer {
             byte_size: list.column_bytes,
         });
         (frozen, Arc::clone(&list.deletes))
+    }
+
+    /// The place of the mark in the log, while there is one.
+    pub(crate) fn mark(&self) -> Option<u64> {
+        self.list.lock().mark
     }
 
     /// Takes the mark back.

@@ -92,7 +92,7 @@ impl Store {
             deletes.extend(awaited.iter().cloned());
         }
         tables.sort_unstable_by_key(|frozen| frozen.table);
-        deletes.sort_by_key(|delete| (delete.table, delete.lsn));
+        deletes.sort_by_key(|delete| delete.lsn);
         Frozen { lsn, tables, deletes }
     }
 
@@ -138,6 +138,12 @@ impl Store {
         if let Some(buffer) = self.tables.read().get(&delete.table).cloned() {
             buffer.await_delete(delete);
         }
+    }
+
+    /// Whether a table has the mark at this place in the log: not if it was dropped, or made, since.
+    pub(crate) fn is_frozen(&self, table: TableId, lsn: u64) -> bool {
+        let buffer = self.tables.read().get(&table).cloned();
+        buffer.is_some_and(|buffer| buffer.mark() == Some(lsn))
     }
 
     /// Whether there are rows that no file holds.

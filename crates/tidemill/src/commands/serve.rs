@@ -21,6 +21,7 @@ use tidemill_worker::{PackageManager, SandboxLevel, SandboxProfile};
 use tracing_subscriber::EnvFilter;
 
 use super::settings::{parse_address, parse_duration, parse_memory, parse_output_limit};
+use super::snapshot_settings::SnapshotArgs;
 use crate::{environment, failure::CommandError, print};
 
 const AFTER_HELP: &str = "\
@@ -84,6 +85,9 @@ pub(crate) struct ServeArgs {
     /// How often the log is made durable; without it, as soon as a writer waits
     #[arg(long, env = environment::WAL_FLUSH_INTERVAL, value_parser = parse_duration, value_name = "DURATION", help_heading = "Storage")]
     wal_flush_interval: Option<Duration>,
+
+    #[command(flatten)]
+    snapshot: SnapshotArgs,
 
     /// Address and port to listen on [default: 0.0.0.0:8181]
     #[arg(long, env = environment::HTTP_BIND_ADDR, value_parser = parse_address, value_name = "ADDRESS", help_heading = "HTTP")]
@@ -340,14 +344,16 @@ impl ServeArgs {
             },
         };
         let engine = EngineConfig::default();
+        // Both stores are local: nothing is gained by letting a writer wait.
+        let wal_flush_interval = self.wal_flush_interval.unwrap_or(Duration::ZERO);
         let any_address = || (Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into();
         Ok(ServerConfig {
             node_id,
             object_store,
             http_bind: self.http_bind.unwrap_or_else(any_address),
             without_auth: self.without_auth,
-            // Both stores are local: nothing is gained by letting a writer wait.
-            wal_flush_interval: self.wal_flush_interval.unwrap_or(Duration::ZERO),
+            wal_flush_interval,
+            snapshot: self.snapshot.config(wal_flush_interval),
             request_bytes_max: self.max_http_request_size,
             tcp_listener_file: self.tcp_listener_file_path,
             plugin_dir: present(self.plugin_dir),
@@ -522,6 +528,56 @@ mod tests {
             let error = engine(&arguments).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn the_memory_for_rows_and_their_age_are_bounded() {
+        let snapshot = |arguments: &[&str]| {
+            let config = parse(&[&["--node-id", "a"], arguments].concat()).unwrap();
+            config.snapshot
+        };
+        let given = snapshot(&[
+            "--force-snapshot-mem-size",
+            "512MB",
+            "--wal-flush-interval",
+            "100ms",
+        ]);
+        assert_eq!(
+            (given.buffer_bytes_max, given.buffer_bytes_soft),
+            (512 << 20, 256 << 20)
+        );
+        assert_eq!(given.age_max, Duration::from_mins(10));
+        let given = snapshot(&[
+            "--wal-flush-interval",
+            "2s",
+            "--wal-files-per-snapshot",
+            "30",
+            "--trigger-backlog-limit",
+            "1GB",
+            "--snapshotted-wal-files-to-keep",
+            "3",
+            "--snapshot-concurrency-limit",
+            "1",
+        ]);
+        assert_eq!(given.age_max, Duration::from_mins(1));
+        assert_eq!(
+            (given.backlog_bytes_max, given.segments_kept, given.concurrency),
+            (1 << 30, 3, 1)
+        );
+        // Of the reference, with nothing to set here.
+        snapshot(&[
+            "--gen1-duration",
+            "10m",
+            "--gen1-lookback-duration",
+            "1d",
+            "--wal-max-buffered-writes",
+            "5",
+            "--wal-replay-fail-on-error",
+            "--wal-replay-concurrency-limit",
+            "4",
+            "--checkpoint-interval",
+            "1h",
+        ]);
     }
 
     #[test]
