@@ -48,8 +48,8 @@ struct WithoutEffect {
     gen1_lookback_duration: Option<String>,
     #[arg(long, alias = "wal-max-buffered-writes", hide = true)]
     wal_max_write_buffer_size: Option<String>,
-    #[arg(long, num_args = 0..=1, hide = true)]
-    wal_replay_fail_on_error: Option<Option<String>>,
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", hide = true)]
+    wal_replay_fail_on_error: Option<String>,
     #[arg(long, hide = true)]
     wal_replay_concurrency_limit: Option<String>,
     #[arg(long, hide = true)]
