@@ -79,19 +79,26 @@ impl BackgroundCompaction {
             })
             .on_thread_stop(move || on_stop.unregister())
             .build()?;
-        let throttle = Throttle::new(config.cpu_share, config.io_bytes_per_second, Box::new(probe.clone()));
-        let compactor = Arc::new(
-            Compactor::new(storage, catalog, config.policy.clone())
-                .throttled(Arc::new(throttle), tokio::runtime::Handle::current(), &config),
+        let throttle = Throttle::new(
+            config.cpu_share,
+            config.io_bytes_per_second,
+            Box::new(probe.clone()),
         );
+        let compactor = Arc::new(Compactor::new(storage, catalog, config.policy.clone()).throttled(
+            Arc::new(throttle),
+            tokio::runtime::Handle::current(),
+            &config,
+        ));
         let (stop, stopped) = watch::channel(false);
         let running = Arc::clone(&compactor);
-        let thread = std::thread::Builder::new().name("compaction".to_owned()).spawn(move || {
-            lower_priority_of_thread();
-            probe.register();
-            runtime.block_on(run(running, config, stopped));
-            probe.unregister();
-        })?;
+        let thread = std::thread::Builder::new()
+            .name("compaction".to_owned())
+            .spawn(move || {
+                lower_priority_of_thread();
+                probe.register();
+                runtime.block_on(run(running, config, stopped));
+                probe.unregister();
+            })?;
         Ok(Self {
             compactor,
             stop,

@@ -30,7 +30,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct BackupArgs {
-    /// Where the backup goes: a directory, file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
+    /// Where the backup goes: a directory, or a URL that begins with file, s3, gs or az
     #[arg(value_name = "DIR|URL")]
     place: PlaceName,
 
@@ -81,7 +81,10 @@ fn summary(index: &BackupIndex, place: &str) -> String {
     // By the first part of the path, which is what an object belongs to.
     let mut folders: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for object in &index.objects {
-        let folder = object.path.split_once('/').map_or(&*object.path, |(folder, _)| folder);
+        let folder = object
+            .path
+            .split_once('/')
+            .map_or(&*object.path, |(folder, _)| folder);
         let (objects, bytes) = folders.entry(folder).or_default();
         *objects += 1;
         *bytes += object.bytes;

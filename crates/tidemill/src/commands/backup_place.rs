@@ -44,9 +44,9 @@ impl FromStr for PlaceName {
         let store = match url.scheme() {
             "file" => {
                 let path = url.to_file_path();
-                return path
-                    .map(Self::Directory)
-                    .map_err(|()| "a file URL has three slashes and an absolute path: file:///backups".to_owned());
+                return path.map(Self::Directory).map_err(|()| {
+                    "a file URL has three slashes and an absolute path: file:///backups".to_owned()
+                });
             }
             "s3" => RemoteStore::S3,
             "gs" => RemoteStore::Google,
@@ -66,7 +66,11 @@ impl fmt::Display for PlaceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(directory) => directory.display().fmt(f),
-            Self::Bucket { store, bucket, prefix } => {
+            Self::Bucket {
+                store,
+                bucket,
+                prefix,
+            } => {
                 let scheme = match store {
                     RemoteStore::S3 => "s3",
                     RemoteStore::Google => "gs",
@@ -86,7 +90,11 @@ impl PlaceName {
                 let data_dir = directory.clone();
                 (Location::File { data_dir }, "")
             }
-            Self::Bucket { store, bucket, prefix } => {
+            Self::Bucket {
+                store,
+                bucket,
+                prefix,
+            } => {
                 let bucket = bucket.clone();
                 let location = match store {
                     RemoteStore::S3 => remote.s3(bucket),
@@ -125,7 +133,10 @@ mod tests {
 
     fn check(text: &str, expected: Result<PlaceName, &str>) {
         let parsed = text.parse::<PlaceName>();
-        assert_eq!(parsed.as_ref().map_err(String::as_str), expected.as_ref().map_err(|text| *text));
+        assert_eq!(
+            parsed.as_ref().map_err(String::as_str),
+            expected.as_ref().map_err(|text| *text)
+        );
         if let Ok(place) = parsed {
             assert_eq!(place.to_string().parse(), Ok(place));
         }
@@ -141,7 +152,10 @@ mod tests {
 
     #[test]
     fn places_are_directories_and_urls() {
-        check("backups/monday", Ok(PlaceName::Directory("backups/monday".into())));
+        check(
+            "backups/monday",
+            Ok(PlaceName::Directory("backups/monday".into())),
+        );
         check("file:///a%20b/c", Ok(PlaceName::Directory("/a b/c".into())));
         check("s3://b/p/q/", Ok(bucket(RemoteStore::S3, "b", "p/q")));
         check("gs://b", Ok(bucket(RemoteStore::Google, "b", "")));

@@ -29,7 +29,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct RestoreArgs {
-    /// The backup: a directory, file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
+    /// The backup: a directory, or a URL that begins with file, s3, gs or az
     #[arg(value_name = "DIR|URL")]
     place: PlaceName,
 

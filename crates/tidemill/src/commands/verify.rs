@@ -101,7 +101,13 @@ pub(super) async fn check_node(
     };
     let mut line = ProgressLine::new(is_quiet);
     let mut on_progress = |report: &VerifyReport| {
-        line.show(|| format!("{} in {} objects read", ReadableBytes(report.bytes), report.objects));
+        line.show(|| {
+            format!(
+                "{} in {} objects read",
+                ReadableBytes(report.bytes),
+                report.objects
+            )
+        });
     };
     verify(Arc::clone(objects), node_id, &config, &mut on_progress).await
 }
