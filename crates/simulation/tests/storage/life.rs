@@ -45,7 +45,11 @@ impl World {
             self.note(format!("life with {faults:?}"));
             self.disk.set_faults(faults);
             self.live().await;
-            let restart = if self.random.one_in(3) { Restart::Kill } else { Restart::PowerLoss };
+            let restart = if self.random.one_in(3) {
+                Restart::Kill
+            } else {
+                Restart::PowerLoss
+            };
             self.note(format!("{restart:?}"));
             self.disk.restart(restart);
             self.objects.restart(&self.disk, restart);
@@ -77,8 +81,9 @@ impl World {
                 self.carry_out(process, operation).await;
             }
             10..13 => self.attempt("snapshot", process.snapshot(self.now_ns).await),
-            13..16 => self.attempt("compaction", process.compact(self.now_ns).await),
-            16 => self.attempt("garbage", process.collect_garbage(self.now_ns).await),
+            13..15 => self.attempt("compaction", process.compact(self.now_ns).await),
+            15 => self.attempt("checkpoint", process.checkpoint().await),
+            16 => self.attempt("garbage", process.collect_garbage().await),
             17 | 18 => self.run_trigger(process).await,
             _ => self.check(process).await,
         }
@@ -101,11 +106,93 @@ impl World {
         }
     }
 
+    async fn run_trigger(&mut self, process: &Process) {
+        let rows = 1 + self.random.below(50);
+        let run = process.run_trigger(self.now_ns, rows).await;
+        self.attempt("trigger", run);
+    }
+
+    /// A life without faults, at the end of which everything is compacted, every row was passed on once, and nothing is
+    /// left lying about.
+    async fn settle(&mut self) {
+        self.note("last life".to_owned());
+        let process = match Process::open(self).await {
+            Ok(process) => process,
+            Err(error) => self.fail(&format!("cannot be opened: {error}")),
+        };
+        self.check(&process).await;
+        self.model.forget_doubts();
+        self.write(&process).await;
+        let outcome = process.snapshot(self.now_ns).await;
+        self.attempt("snapshot", outcome);
+        // Long enough for everything to be cold.
+        self.now_ns += 100 * 3600 * SECOND_NS;
+        let mut jobs = 0;
+        while process
+            .compact(self.now_ns)
+            .await
+            .unwrap_or_else(|error| self.fail(&format!("compaction: {error}")))
+        {
+            self.now_ns += 3600 * SECOND_NS;
+            jobs += 1;
+            if jobs > 200 {
+                self.fail("compaction does not come to an end");
+            }
+        }
+        self.check(&process).await;
+        while process
+            .run_trigger(self.now_ns, 1000)
+            .await
+            .unwrap_or_else(|error| self.fail(&format!("trigger: {error}")))
+        {}
+        self.check_derived(&process, true).await;
+        let garbage = process.collect_garbage().await;
+        self.attempt("garbage", garbage);
+        let strays = process.strays(&self.objects.paths());
+        if !strays.is_empty() {
+            self.fail(&format!("objects that nothing names: {strays:?}"));
+        }
+        process.abandon().await;
+        // And once more, from what is there now.
+        self.disk.restart(Restart::PowerLoss);
+        self.objects.restart(&self.disk, Restart::PowerLoss);
+        match Process::open(self).await {
+            Ok(process) => {
+                self.check(&process).await;
+                self.check_derived(&process, true).await;
+                process.abandon().await;
+            }
+            Err(error) => self.fail(&format!("cannot be opened again: {error}")),
+        }
+    }
+
+    /// No value was passed on twice, none that was never durable, and in the end every one.
+    async fn check_derived(&mut self, process: &Process, is_end: bool) {
+        let mut derived = match process.derived().await {
+            Ok(derived) => derived,
+            Err(error) => return self.must_be_a_fault("reading what the trigger wrote", &error),
+        };
+        derived.sort_unstable();
+        if let Some(twice) = derived.windows(2).find(|pair| pair[0] == pair[1]) {
+            self.fail(&format!("the trigger has passed on {} twice", twice[0]));
+        }
+        let written = self.model.written();
+        if let Some(strange) = derived.iter().find(|value| !written.contains(value)) {
+            self.fail(&format!(
+                "the trigger has passed on {strange}, which was not written"
+            ));
+        }
+        if is_end && derived.len() < written.len() {
+            let missed = written.iter().find(|value| derived.binary_search(value).is_err());
+            self.fail(&format!("the trigger has missed {missed:?}"));
+        }
+    }
+
     /// Content against the model, unless a fault keeps it from being read.
     pub(crate) async fn check(&mut self, process: &Process) {
         match process.points().await {
             Ok(points) => {
-                if let Err(contradiction) = self.model.resolve(&points, false) {
+                if let Err(contradiction) = self.model.resolve(&points) {
                     self.fail(&contradiction.to_string());
                 }
             }
@@ -114,6 +201,7 @@ impl World {
         if let Err(broken) = process.check_file_order() {
             self.fail(&broken);
         }
+        self.check_derived(process, false).await;
     }
 
     fn attempt<T: std::fmt::Debug>(&mut self, what: &str, outcome: Result<T, Failure>) {

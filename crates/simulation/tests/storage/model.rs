@@ -1,6 +1,6 @@
 //! What must be in the database: a plain map, and the operations whose fate is not known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Identifies a point: table, tags, time.
@@ -54,6 +54,17 @@ impl Operation {
         }
     }
 
+    /// The values that it writes.
+    fn values(&self) -> Vec<i64> {
+        match self {
+            Self::Write(rows) => rows
+                .iter()
+                .flat_map(|(_, fields)| fields.values().copied())
+                .collect(),
+            Self::Delete { .. } => Vec::new(),
+        }
+    }
+
     /// As line protocol, unless it is a delete.
     pub(crate) fn lines(&self) -> Option<String> {
         let Self::Write(rows) = self else { return None };
@@ -80,6 +91,8 @@ pub(crate) struct Model {
     /// Operations behind the last acknowledged one that failed or were not waited for, in order: a log can hold a run of
     /// them that follow each other, or none.
     uncertain: Vec<Operation>,
+    /// Every value that is known to have been durable.
+    written: BTreeSet<i64>,
 }
 
 /// Content that no course of events leads to.
@@ -92,10 +105,20 @@ impl fmt::Display for Contradiction {
 }
 
 impl Model {
-    /// The operation is durable, and so are those before it that were not waited for: call [`resolve`](Self::resolve)
-    /// first where there are such.
+    /// The operation is durable. Those before it that failed will not come back: their place in the log is taken.
     pub(crate) fn acknowledge(&mut self, operation: &Operation) {
         operation.apply(&mut self.acknowledged);
+        self.written.extend(operation.values());
+        self.uncertain.clear();
+    }
+
+    /// Every value that is known to have been durable, overwritten and deleted ones too.
+    pub(crate) fn written(&self) -> &BTreeSet<i64> {
+        &self.written
+    }
+
+    /// What has not happened by now will not: a record was written behind it.
+    pub(crate) fn forget_doubts(&mut self) {
         self.uncertain.clear();
     }
 
@@ -105,8 +128,8 @@ impl Model {
     }
 
     /// Compares with what is there, and takes what turned out to have happened as acknowledged. What has not happened may
-    /// still come back, unless `is_final`.
-    pub(crate) fn resolve(&mut self, found: &Points, is_final: bool) -> Result<(), Contradiction> {
+    /// still come back.
+    pub(crate) fn resolve(&mut self, found: &Points) -> Result<(), Contradiction> {
         let count = self.uncertain.len();
         let runs = (0..=count).flat_map(|first| (first..=count).map(move |end| (first, end)));
         for (first, end) in runs.filter(|(first, end)| first < end || *first == 0) {
@@ -115,7 +138,12 @@ impl Model {
                 operation.apply(&mut points);
             }
             if points == *found {
-                if first < end || is_final {
+                if first < end {
+                    let happened: Vec<i64> = self.uncertain[first..end]
+                        .iter()
+                        .flat_map(Operation::values)
+                        .collect();
+                    self.written.extend(happened);
                     self.uncertain.clear();
                 }
                 self.acknowledged = points;
