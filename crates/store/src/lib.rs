@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 
 pub mod buffer;
+pub mod compaction;
 pub mod files;
 pub mod manifest;
 mod priority;
