@@ -73,6 +73,12 @@ impl Store {
         buffer.map(|buffer| buffer.snapshot()).unwrap_or_default()
     }
 
+    /// The files of a table as they are now, and the deletes that one of them awaits: those of one moment.
+    pub fn files_of(&self, table: TableId) -> (Arc<[Arc<DataFile>]>, Arc<[Arc<RowDelete>]>) {
+        let buffer = self.tables.read().get(&table).cloned();
+        buffer.map(|buffer| buffer.files()).unwrap_or_default()
+    }
+
     /// Forgets all rows and files of a table. Snapshots taken before keep theirs.
     pub fn drop_table(&self, table: TableId) {
         let buffer = self.tables.write().remove(&table);

@@ -150,6 +150,11 @@ impl TableBuffer {
         }
     }
 
+    pub(crate) fn files(&self) -> (Arc<[Arc<DataFile>]>, Arc<[Arc<RowDelete>]>) {
+        let list = self.list.lock();
+        (Arc::clone(&list.files), Arc::clone(&list.deletes))
+    }
+
     pub(crate) fn stats(&self) -> TableStats {
         let series = self.series.lock().all.series_count();
         let list = self.list.lock();

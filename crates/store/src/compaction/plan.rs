@@ -68,8 +68,9 @@ pub(crate) struct Plan {
 pub(crate) fn plan(input: &PlanInput<'_>, policy: &CompactionPolicy) -> Option<Plan> {
     let table = Planner::new(input, policy);
     table
-        .deleted()
-        .or_else(|| table.expired())
+        .without_rows()
+        .or_else(|| table.with_deleted_rows())
+        .or_else(|| table.half_expired())
         .or_else(|| table.small_files())
         .or_else(|| table.deep())
         .or_else(|| table.late_and_cold())
@@ -109,10 +110,9 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A file that awaits a delete. Alone it is a closed set.
-    fn deleted(&self) -> Option<Plan> {
-        let concerned = |file: &DataFile| self.input.due_deletes.iter().any(|delete| delete.concerns(file));
-        let is_gone = |file: &DataFile| {
+    /// Files of which the metadata says that all rows have expired or were deleted.
+    fn without_rows(&self) -> Option<Plan> {
+        let deleted = self.positions(|file| {
             self.input.due_deletes.iter().any(|delete| {
                 delete.concerns(file)
                     && delete.conditions.is_empty()
@@ -120,27 +120,31 @@ impl<'a> Planner<'a> {
                     && file.time_max <= delete.time_last
                     && file.lsn_last < delete.lsn
             })
-        };
-        let removed = self.positions(is_gone);
-        if !removed.is_empty() {
-            return Some(self.removal(CompactionReason::Deletes, &removed));
-        }
+        });
+        let expired = self.positions(|file| file.time_max < self.input.keep_from);
+        [(CompactionReason::Deletes, deleted), (CompactionReason::Retention, expired)]
+            .into_iter()
+            .find(|(_, files)| !files.is_empty())
+            .map(|(reason, files)| Plan {
+                is_removal: true,
+                ..self.rewrite(reason, &files, 0, f64::MAX)
+            })
+    }
+
+    /// A file that awaits a delete. Alone it is a closed set.
+    fn with_deleted_rows(&self) -> Option<Plan> {
+        let concerned = |file: &DataFile| self.input.due_deletes.iter().any(|delete| delete.concerns(file));
         let first = self.files.iter().position(|file| concerned(file))?;
         Some(self.rewrite(CompactionReason::Deletes, &[first], 1, 1.0))
     }
 
-    /// Files past retention, or one of which half the span is.
-    fn expired(&self) -> Option<Plan> {
-        let keep_from = self.input.keep_from;
-        let removed = self.positions(|file| file.time_max < keep_from);
-        if !removed.is_empty() {
-            return Some(self.removal(CompactionReason::Retention, &removed));
-        }
+    /// A file of whose span of time half has expired.
+    fn half_expired(&self) -> Option<Plan> {
         let half = (0..self.files.len()).find(|position| {
             let file = self.files[*position];
             let middle = file.time_min.midpoint(file.time_max);
-            // A small file goes as a whole, or with others, before it is worth the work.
-            self.weights[*position] >= TARGET / 16 && middle < keep_from
+            // A small one goes as a whole, or with others, before it is worth the work.
+            self.weights[*position] >= TARGET / 16 && middle < self.input.keep_from
         })?;
         Some(self.rewrite(CompactionReason::Retention, &[half], 1, 1.0))
     }
@@ -292,13 +296,6 @@ impl<'a> Planner<'a> {
 
     fn weight_of(&self, set: &[usize]) -> u64 {
         set.iter().map(|position| self.weights[*position]).sum()
-    }
-
-    fn removal(&self, reason: CompactionReason, set: &[usize]) -> Plan {
-        Plan {
-            is_removal: true,
-            ..self.rewrite(reason, set, 0, f64::MAX)
-        }
     }
 
     fn rewrite(&self, reason: CompactionReason, set: &[usize], outputs_max: usize, value: f64) -> Plan {

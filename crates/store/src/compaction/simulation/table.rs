@@ -122,7 +122,6 @@ impl SimTable {
     }
 
     pub(super) fn run(&mut self, plan: &Plan) {
-        let hull = overlap::Hull::of(&plan.inputs);
         let rows_per_file = self.policy.rows_per_file(plan.inputs.iter().map(|file| &**file));
         let mut points: Vec<Point> = Vec::new();
         for file in &plan.inputs {
@@ -145,13 +144,15 @@ impl SimTable {
         let mut histogram = TimeHistogram::default();
         let times: Vec<i64> = points.iter().map(|point| point.0).collect();
         histogram.add(&times);
-        let mut rest = &points[..];
-        for cut in cut_times(&histogram.buckets(), rows_per_file, plan.outputs_max) {
-            let (piece, later) = rest.split_at(rest.partition_point(|point| point.0 < cut));
-            self.add(piece.to_vec(), hull.lsn_first, hull.lsn_last);
-            rest = later;
+        let cuts = cut_times(&histogram.buckets(), rows_per_file, plan.outputs_max);
+        let starts = std::iter::once(i64::MIN).chain(cuts.iter().copied());
+        let ends = cuts.iter().map(|cut| cut - 1).chain([i64::MAX]);
+        for (first, last) in starts.zip(ends) {
+            let inputs = plan.inputs.iter().filter(|file| file.time_min <= last && first <= file.time_max);
+            let hull = overlap::Hull::of(inputs);
+            let inside = points.iter().filter(|point| first <= point.0 && point.0 <= last);
+            self.add(inside.copied().collect(), hull.lsn_first, hull.lsn_last);
         }
-        self.add(rest.to_vec(), hull.lsn_first, hull.lsn_last);
         self.check_order();
     }
 
