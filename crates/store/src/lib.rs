@@ -23,7 +23,7 @@ pub mod storage;
 
 pub use buffer::{
     Frozen, FrozenTable, SeriesOfRows, Store, StoreConfig, StoreStats, StoredBatch, TableBatch,
-    TableSnapshot, TableStats,
+    TableFiles, TableSnapshot, TableStats,
 };
 pub use files::{
     CHUNK_ORDER_COLUMN, CacheStats, DeleteFilter, Effort, FileError, FileReader, FileSchema, FileStore,

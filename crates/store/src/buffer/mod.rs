@@ -20,4 +20,4 @@ pub use freeze::{Frozen, FrozenTable};
 pub use series::SeriesOfRows;
 pub use stats::{StoreStats, TableStats};
 pub use store::{Store, StoreConfig};
-pub use table_buffer::TableSnapshot;
+pub use table_buffer::{TableFiles, TableSnapshot};

@@ -11,7 +11,7 @@ use crate::buffer::merge_plan::BatchSize;
 use crate::buffer::merger::Merger;
 use crate::buffer::table_buffer::{SharedByteCount, TableBuffer};
 use crate::{
-    DataFile, FileId, Frozen, FrozenTable, ManifestState, RowDelete, StoreStats, TableBatch, TableSnapshot,
+    DataFile, FileId, Frozen, FrozenTable, ManifestState, RowDelete, StoreStats, TableBatch, TableFiles, TableSnapshot,
 };
 
 /// How the buffer behaves.
@@ -73,8 +73,8 @@ impl Store {
         buffer.map(|buffer| buffer.snapshot()).unwrap_or_default()
     }
 
-    /// The files of a table as they are now, and the deletes that one of them awaits: those of one moment.
-    pub fn files_of(&self, table: TableId) -> (Arc<[Arc<DataFile>]>, Arc<[Arc<RowDelete>]>) {
+    /// The files of a table as they are now. Cheaper than [`scan`](Self::scan) where rows in memory do not matter.
+    pub fn files_of(&self, table: TableId) -> TableFiles {
         let buffer = self.tables.read().get(&table).cloned();
         buffer.map(|buffer| buffer.files()).unwrap_or_default()
     }

@@ -29,6 +29,15 @@ pub struct TableSnapshot {
     pub deletes: Arc<[Arc<RowDelete>]>,
 }
 
+/// The files of a table at one moment, without what is in memory only.
+#[derive(Debug, Clone, Default)]
+pub struct TableFiles {
+    /// By [`DataFile::lsn_first`] and then by time.
+    pub files: Arc<[Arc<DataFile>]>,
+    /// Deletes that one of `files` still awaits, in log order.
+    pub deletes: Arc<[Arc<RowDelete>]>,
+}
+
 /// Memory of all tables of a store together.
 pub(crate) type SharedByteCount = Arc<AtomicUsize>;
 
@@ -150,9 +159,12 @@ impl TableBuffer {
         }
     }
 
-    pub(crate) fn files(&self) -> (Arc<[Arc<DataFile>]>, Arc<[Arc<RowDelete>]>) {
+    pub(crate) fn files(&self) -> TableFiles {
         let list = self.list.lock();
-        (Arc::clone(&list.files), Arc::clone(&list.deletes))
+        TableFiles {
+            files: Arc::clone(&list.files),
+            deletes: Arc::clone(&list.deletes),
+        }
     }
 
     pub(crate) fn stats(&self) -> TableStats {

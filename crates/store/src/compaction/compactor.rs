@@ -17,6 +17,7 @@ use crate::compaction::throttle::Throttle;
 use crate::compaction::{CompactionConfig, CompactionError, CompactionPolicy, CompactionRecord, CompactionStats};
 use crate::{
     DataFile, Edit, FileId, FileStore, FileStoreConfig, ManifestError, ManifestState, RowDelete, Storage,
+    TableFiles,
 };
 
 const MINUTE_NS: i64 = 60_000_000_000;
@@ -53,8 +54,7 @@ pub struct Compactor {
 
 /// What was seen of a table when it was last looked at.
 struct TableView {
-    files: Arc<[Arc<DataFile>]>,
-    deletes: Arc<[Arc<RowDelete>]>,
+    seen: TableFiles,
     /// When each file and each delete was first seen.
     file_seen: HashMap<FileId, i64>,
     delete_seen: HashMap<u64, i64>,
@@ -62,6 +62,14 @@ struct TableView {
     /// Until then `plan` holds if files and deletes are the same.
     valid_until: i64,
     not_before: i64,
+}
+
+/// The job that comes first.
+struct Urgent {
+    table: TableId,
+    plan: Plan,
+    /// All that the table's files await.
+    deletes: Arc<[Arc<RowDelete>]>,
 }
 
 impl Compactor {
@@ -150,7 +158,7 @@ impl Compactor {
         // Files before the catalog: so it knows every column that they have.
         self.look_at_tables(now_ns);
         let catalog = self.catalog.state();
-        while let Some((table, plan, deletes)) = self.most_urgent(now_ns) {
+        while let Some(Urgent { table, plan, deletes }) = self.most_urgent(now_ns) {
             let Some(table) = catalog.table_by_id(table) else {
                 self.leave_alone(table, now_ns);
                 continue;
@@ -196,24 +204,24 @@ impl Compactor {
         tables.retain(|table, _| with_files.contains(table));
         for table in with_files {
             // Not those of the manifest: a file that the snapshot has not handed over yet must stay as it is.
-            let (files, deletes) = self.storage.store().files_of(table);
+            let seen = self.storage.store().files_of(table);
             let before = tables.get(&table);
             let is_same = before.is_some_and(|view| {
-                Arc::ptr_eq(&view.files, &files)
-                    && Arc::ptr_eq(&view.deletes, &deletes)
+                Arc::ptr_eq(&view.seen.files, &seen.files)
+                    && Arc::ptr_eq(&view.seen.deletes, &seen.deletes)
                     && now_ns < view.valid_until
             });
             if is_same {
                 continue;
             }
-            let mut view = TableView::new(files, deletes, before, now_ns);
+            let mut view = TableView::new(seen, before, now_ns);
             view.plan(&self.policy, keep_from(&catalog, table, now_ns), now_ns);
             view.valid_until = now_ns + LOOK_AGAIN_NS.min(self.retention_interval_ns);
             tables.insert(table, view);
         }
     }
 
-    fn most_urgent(&self, now_ns: i64) -> Option<(TableId, Plan, Arc<[Arc<RowDelete>]>)> {
+    fn most_urgent(&self, now_ns: i64) -> Option<Urgent> {
         let tables = self.tables.lock();
         let ready = tables.iter().filter(|(_, view)| view.not_before <= now_ns);
         let (table, view, plan) = ready
@@ -223,7 +231,11 @@ impl Compactor {
                 let by_value = a.reason.cmp(&b.reason).then(a.value.total_cmp(&b.value));
                 by_value.then(b_table.cmp(a_table))
             })?;
-        Some((*table, plan.clone(), Arc::clone(&view.deletes)))
+        Some(Urgent {
+            table: *table,
+            plan: plan.clone(),
+            deletes: Arc::clone(&view.seen.deletes),
+        })
     }
 
     fn leave_alone(&self, table: TableId, now_ns: i64) {
@@ -234,27 +246,18 @@ impl Compactor {
 }
 
 impl TableView {
-    fn new(
-        files: Arc<[Arc<DataFile>]>,
-        deletes: Arc<[Arc<RowDelete>]>,
-        before: Option<&Self>,
-        now_ns: i64,
-    ) -> Self {
-        let seen = |known: Option<i64>| known.unwrap_or(now_ns);
-        let file_seen = files
-            .iter()
-            .map(|file| (file.id, seen(before.and_then(|view| view.file_seen.get(&file.id).copied()))))
-            .collect();
-        let delete_seen = deletes
-            .iter()
-            .map(|delete| {
-                let known = before.and_then(|view| view.delete_seen.get(&delete.lsn).copied());
-                (delete.lsn, seen(known))
-            })
-            .collect();
+    fn new(seen: TableFiles, before: Option<&Self>, now_ns: i64) -> Self {
+        let file_seen = seen.files.iter().map(|file| {
+            let known = before.and_then(|view| view.file_seen.get(&file.id).copied());
+            (file.id, known.unwrap_or(now_ns))
+        });
+        let delete_seen = seen.deletes.iter().map(|delete| {
+            let known = before.and_then(|view| view.delete_seen.get(&delete.lsn).copied());
+            (delete.lsn, known.unwrap_or(now_ns))
+        });
+        let (file_seen, delete_seen) = (file_seen.collect(), delete_seen.collect());
         Self {
-            files,
-            deletes,
+            seen,
             file_seen,
             delete_seen,
             plan: None,
@@ -266,13 +269,14 @@ impl TableView {
     fn plan(&mut self, policy: &CompactionPolicy, keep_from: i64, now_ns: i64) {
         let age = |seen: Option<&i64>| seen.map_or(0, |seen| now_ns - seen);
         let due_deletes: Vec<Arc<RowDelete>> = self
+            .seen
             .deletes
             .iter()
             .filter(|delete| age(self.delete_seen.get(&delete.lsn)) >= policy.delete_delay_ns)
             .cloned()
             .collect();
         let input = PlanInput {
-            files: &self.files,
+            files: &self.seen.files,
             due_deletes: &due_deletes,
             keep_from,
             age_ns: &|id| age(self.file_seen.get(&id)),

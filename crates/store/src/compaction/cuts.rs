@@ -35,7 +35,7 @@ pub(crate) fn cut_times(buckets: &[Bucket], rows_per_file: u64, files_max: usize
 
 /// The instant after `before` and not after `first` that ends with most zeros in binary.
 fn roundest(before: u64, first: u64) -> u64 {
-    let highest_bit = 63 - (before ^ first).leading_zeros();
+    let highest_bit = (before ^ first).ilog2();
     (first >> highest_bit) << highest_bit
 }
 

@@ -98,7 +98,7 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError::Store`], [`ManifestError::Corrupt`] naming the object, [`ManifestError::Conflict`].
     pub async fn open(objects: Arc<dyn ObjectStore>, node_id: &str) -> Result<Self, ManifestError> {
-        let log = CheckpointLog::open(objects, &log_config(node_id)).await?;
+        let log = CheckpointLog::<ManifestState>::open(objects, &log_config(node_id)).await?;
         let first = log.state().next_file_id().0;
         let manifest = Self {
             log,
