@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidemill_catalog::Limits;
 use tidemill_engine::EngineConfig;
 use tidemill_ingest::SnapshotConfig;
+use tidemill_store::compaction::CompactionConfig;
 
 /// Where data is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct ServerConfig {
     pub wal_flush_interval: Duration,
     /// When the buffer becomes files, and how much of the log is kept.
     pub snapshot: SnapshotConfig,
+    /// How small files become large ones, and old ones go.
+    pub compaction: CompactionConfig,
     /// Largest request body in bytes, compressed and decompressed.
     pub request_bytes_max: usize,
     /// Written with the listening address once the server listens.

@@ -34,3 +34,4 @@ mod write;
 pub use config::{ObjectStoreKind, ServerConfig};
 pub use run::{ServeError, run};
 pub use tidemill_ingest::SnapshotConfig;
+pub use tidemill_store::compaction::CompactionConfig;

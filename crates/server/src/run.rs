@@ -14,6 +14,7 @@ use tidemill_engine::{DeadLetters, Engine, EngineConfig, EngineTables, Journals,
 use tidemill_ingest::{Ingest, IngestConfig, OpenError, Snapshotter};
 use tidemill_plugin_repo::{PluginRepository, RepositoryConfig, RepositoryError};
 use tidemill_query::{QueryConfig, QueryEngine};
+use tidemill_store::compaction::BackgroundCompaction;
 use tidemill_store::{FileStoreConfig, Storage, StorageError, StoreConfig};
 use tidemill_wal::{FileMedium, Medium, ObjectMedium, WalConfig, WalError};
 use tidemill_worker::{
@@ -80,6 +81,9 @@ pub enum ServeError {
     /// The list of files cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The system refuses a thread; raise its limits.
+    #[error("cannot start the thread of compaction: {0}")]
+    Thread(#[source] io::Error),
     /// `--plugin-repo` is no repository.
     #[error(transparent)]
     PluginRepository(#[from] RepositoryError),
@@ -146,8 +150,10 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         &config.node_id,
     );
     let storage = Arc::new(storage.await?);
-    let ingest = open_ingest(&config, Arc::clone(&object_store), &catalog, storage).await?;
+    let ingest = open_ingest(&config, Arc::clone(&object_store), &catalog, Arc::clone(&storage)).await?;
     let snapshotter = Snapshotter::start(Arc::clone(&ingest));
+    let compaction = BackgroundCompaction::start(storage, Arc::clone(&catalog), config.compaction.clone())
+        .map_err(ServeError::Thread)?;
 
     let observations = Arc::new(Observations::new(PLUGIN_LOG_ENTRIES_MAX));
     let journals = Journals::start(
@@ -247,6 +253,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     engine.shutdown().await;
     journals.shutdown().await;
     snapshotter.shutdown().await;
+    compaction.stop().await;
     info!("flushing the log");
     if ingest.log_bytes_since_snapshot() >= LAST_SNAPSHOT_LOG_BYTES_MIN {
         // Whatever becomes of it, the log has everything.

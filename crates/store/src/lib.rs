@@ -22,8 +22,8 @@ pub mod sorted;
 pub mod storage;
 
 pub use buffer::{
-    Frozen, FrozenTable, SeriesOfRows, Store, StoreConfig, StoreStats, StoredBatch, TableBatch,
-    TableFiles, TableSnapshot, TableStats,
+    Frozen, FrozenTable, SeriesOfRows, Store, StoreConfig, StoreStats, StoredBatch, TableBatch, TableFiles,
+    TableSnapshot, TableStats,
 };
 pub use files::{
     CHUNK_ORDER_COLUMN, CacheStats, DeleteFilter, Effort, FileError, FileReader, FileSchema, FileStore,

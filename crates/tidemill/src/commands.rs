@@ -1,5 +1,6 @@
 //! All commands, and which of them was asked for.
 
+mod compaction_settings;
 mod create;
 mod create_plugin;
 mod dead_letters;

@@ -11,7 +11,8 @@ use crate::buffer::merge_plan::BatchSize;
 use crate::buffer::merger::Merger;
 use crate::buffer::table_buffer::{SharedByteCount, TableBuffer};
 use crate::{
-    DataFile, FileId, Frozen, FrozenTable, ManifestState, RowDelete, StoreStats, TableBatch, TableFiles, TableSnapshot,
+    DataFile, FileId, Frozen, FrozenTable, ManifestState, RowDelete, StoreStats, TableBatch, TableFiles,
+    TableSnapshot,
 };
 
 /// How the buffer behaves.

@@ -8,8 +8,9 @@ use tidemill_catalog::Catalog;
 use tokio::sync::watch;
 
 use crate::Storage;
-use crate::compaction::throttle::{MachineProbe, Throttle, lower_priority_of_thread};
+use crate::compaction::throttle::{MachineProbe, Throttle};
 use crate::compaction::{CompactionPolicy, Compactor};
+use crate::priority::{LOWEST, lower_priority};
 
 /// How often files are looked at when there is nothing to do.
 const POLL: Duration = Duration::from_secs(1);
@@ -74,24 +75,31 @@ impl BackgroundCompaction {
             .thread_name("compaction-io")
             .max_blocking_threads(2)
             .on_thread_start(move || {
-                lower_priority_of_thread();
+                lower_priority(LOWEST);
                 on_start.register();
             })
             .on_thread_stop(move || on_stop.unregister())
             .build()?;
-        let throttle = Throttle::new(config.cpu_share, config.io_bytes_per_second, Box::new(probe.clone()));
-        let compactor = Arc::new(
-            Compactor::new(storage, catalog, config.policy.clone())
-                .throttled(Arc::new(throttle), tokio::runtime::Handle::current(), &config),
+        let throttle = Throttle::new(
+            config.cpu_share,
+            config.io_bytes_per_second,
+            Box::new(probe.clone()),
         );
+        let compactor = Arc::new(Compactor::new(storage, catalog, config.policy.clone()).throttled(
+            Arc::new(throttle),
+            tokio::runtime::Handle::current(),
+            &config,
+        ));
         let (stop, stopped) = watch::channel(false);
         let running = Arc::clone(&compactor);
-        let thread = std::thread::Builder::new().name("compaction".to_owned()).spawn(move || {
-            lower_priority_of_thread();
-            probe.register();
-            runtime.block_on(run(running, config, stopped));
-            probe.unregister();
-        })?;
+        let thread = std::thread::Builder::new()
+            .name("compaction".to_owned())
+            .spawn(move || {
+                lower_priority(LOWEST);
+                probe.register();
+                runtime.block_on(run(running, config, stopped));
+                probe.unregister();
+            })?;
         Ok(Self {
             compactor,
             stop,

@@ -14,7 +14,9 @@ use crate::compaction::paced_objects::PacedObjects;
 use crate::compaction::plan::{Plan, PlanInput, plan};
 use crate::compaction::run::{JobContext, JobOutcome, run_job};
 use crate::compaction::throttle::Throttle;
-use crate::compaction::{CompactionConfig, CompactionError, CompactionPolicy, CompactionRecord, CompactionStats};
+use crate::compaction::{
+    CompactionConfig, CompactionError, CompactionPolicy, CompactionRecord, CompactionStats,
+};
 use crate::{
     DataFile, Edit, FileId, FileStore, FileStoreConfig, ManifestError, ManifestState, RowDelete, Storage,
     TableFiles,
@@ -107,7 +109,8 @@ impl Compactor {
         self.throttle = Some(throttle);
         self.io = Some(io);
         self.only_removes = config.cpu_share <= 0.0;
-        self.retention_interval_ns = i64::try_from(config.retention_check_interval.as_nanos()).unwrap_or(i64::MAX);
+        self.retention_interval_ns =
+            i64::try_from(config.retention_check_interval.as_nanos()).unwrap_or(i64::MAX);
         self
     }
 
@@ -291,11 +294,15 @@ fn keep_from(catalog: &CatalogState, table: TableId, now_ns: i64) -> i64 {
         let database = catalog.database_by_id(table.database_id)?;
         database.retention_ns
     });
-    retention_ns.map_or(i64::MIN, |retention_ns| now_ns.saturating_sub_unsigned(retention_ns))
+    retention_ns.map_or(i64::MIN, |retention_ns| {
+        now_ns.saturating_sub_unsigned(retention_ns)
+    })
 }
 
 fn record_of(table: &Table, plan: &Plan, outputs: &[Arc<DataFile>], now_ns: i64) -> CompactionRecord {
-    let sum = |files: &[Arc<DataFile>], value: fn(&DataFile) -> u64| -> u64 { files.iter().map(|file| value(file)).sum() };
+    let sum = |files: &[Arc<DataFile>], value: fn(&DataFile) -> u64| -> u64 {
+        files.iter().map(|file| value(file)).sum()
+    };
     CompactionRecord {
         finished_ns: now_ns,
         database: table.database_id,

@@ -38,7 +38,10 @@ impl Compactor {
                 }),
             }
         });
-        let results: Vec<_> = futures::stream::iter(removals).buffer_unordered(CONCURRENCY).collect().await;
+        let results: Vec<_> = futures::stream::iter(removals)
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
         let (mut removed, mut failure) = (Vec::new(), None);
         for result in results {
             match result {
@@ -53,7 +56,8 @@ impl Compactor {
         if !removed.is_empty() {
             let edits = removed.iter().map(|id| Edit::ForgetGarbage { id: *id }).collect();
             self.commit(edits).await?;
-            self.history.update(|stats| stats.garbage_removed += removed.len() as u64);
+            self.history
+                .update(|stats| stats.garbage_removed += removed.len() as u64);
         }
         failure.map_or(Ok(removed.len()), Err)
     }
@@ -75,8 +79,8 @@ impl Compactor {
                 action: "list files",
                 source,
             })?;
-            let is_orphan = file_id(&object.location)
-                .is_some_and(|id| id < self.first_own_file && !named.contains(&id));
+            let is_orphan =
+                file_id(&object.location).is_some_and(|id| id < self.first_own_file && !named.contains(&id));
             if is_orphan {
                 orphans.push(object.location);
             }
@@ -112,7 +116,10 @@ mod tests {
 
     #[test]
     fn names_of_files_are_known() {
-        assert_eq!(file_id(&Path::from("n/data/1/2/0000000012-ab.parquet")), Some(FileId(12)));
+        assert_eq!(
+            file_id(&Path::from("n/data/1/2/0000000012-ab.parquet")),
+            Some(FileId(12))
+        );
         assert_eq!(file_id(&Path::from("n/data/1/2/12.parquet")), None);
         assert_eq!(file_id(&Path::from("n/data/1/2/x-ab.parquet")), None);
         assert_eq!(file_id(&Path::from("n/data/1/2/12-ab.tmp")), None);

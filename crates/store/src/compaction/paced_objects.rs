@@ -29,7 +29,11 @@ pub(crate) struct PacedObjects {
 
 impl PacedObjects {
     pub(crate) fn new(objects: Arc<dyn ObjectStore>, throttle: Arc<Throttle>, io: Handle) -> Self {
-        Self { objects, throttle, io }
+        Self {
+            objects,
+            throttle,
+            io,
+        }
     }
 
     fn on_io<T: Send + 'static>(
@@ -48,7 +52,9 @@ impl PacedObjects {
 
 impl fmt::Debug for PacedObjects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PacedObjects").field("objects", &self.objects).finish_non_exhaustive()
+        f.debug_struct("PacedObjects")
+            .field("objects", &self.objects)
+            .finish_non_exhaustive()
     }
 }
 
@@ -63,7 +69,8 @@ impl ObjectStore for PacedObjects {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         self.throttle.count_io(payload.content_length() as u64);
         let (objects, location) = (Arc::clone(&self.objects), location.clone());
-        self.on_io(async move { objects.put_opts(&location, payload, opts).await }).await
+        self.on_io(async move { objects.put_opts(&location, payload, opts).await })
+            .await
     }
 
     async fn put_multipart_opts(
@@ -72,7 +79,9 @@ impl ObjectStore for PacedObjects {
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let (objects, location) = (Arc::clone(&self.objects), location.clone());
-        let upload = self.on_io(async move { objects.put_multipart_opts(&location, opts).await }).await?;
+        let upload = self
+            .on_io(async move { objects.put_multipart_opts(&location, opts).await })
+            .await?;
         Ok(Box::new(PacedUpload {
             upload: Arc::new(tokio::sync::Mutex::new(upload)),
             objects: self.clone(),
@@ -81,15 +90,19 @@ impl ObjectStore for PacedObjects {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let (objects, location) = (Arc::clone(&self.objects), location.clone());
-        let found = self.on_io(async move { objects.get_opts(&location, options).await }).await?;
+        let found = self
+            .on_io(async move { objects.get_opts(&location, options).await })
+            .await?;
         self.throttle.count_io(found.range.end - found.range.start);
         Ok(found)
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.throttle.count_io(ranges.iter().map(|range| range.end - range.start).sum());
+        self.throttle
+            .count_io(ranges.iter().map(|range| range.end - range.start).sum());
         let (objects, location, ranges) = (Arc::clone(&self.objects), location.clone(), ranges.to_vec());
-        self.on_io(async move { objects.get_ranges(&location, &ranges).await }).await
+        self.on_io(async move { objects.get_ranges(&location, &ranges).await })
+            .await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -99,7 +112,8 @@ impl ObjectStore for PacedObjects {
                 let this = this.clone();
                 async move {
                     let (objects, location) = (Arc::clone(&this.objects), location?);
-                    this.on_io(async move { objects.delete(&location).await.map(|()| location) }).await
+                    this.on_io(async move { objects.delete(&location).await.map(|()| location) })
+                        .await
                 }
             })
             .boxed()
@@ -127,17 +141,20 @@ impl ObjectStore for PacedObjects {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let (objects, prefix) = (Arc::clone(&self.objects), prefix.cloned());
-        self.on_io(async move { objects.list_with_delimiter(prefix.as_ref()).await }).await
+        self.on_io(async move { objects.list_with_delimiter(prefix.as_ref()).await })
+            .await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         let (objects, from, to) = (Arc::clone(&self.objects), from.clone(), to.clone());
-        self.on_io(async move { objects.copy_opts(&from, &to, options).await }).await
+        self.on_io(async move { objects.copy_opts(&from, &to, options).await })
+            .await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
         let (objects, from, to) = (Arc::clone(&self.objects), from.clone(), to.clone());
-        self.on_io(async move { objects.rename_opts(&from, &to, options).await }).await
+        self.on_io(async move { objects.rename_opts(&from, &to, options).await })
+            .await
     }
 }
 
@@ -165,11 +182,15 @@ impl MultipartUpload for PacedUpload {
 
     async fn complete(&mut self) -> Result<PutResult> {
         let upload = Arc::clone(&self.upload);
-        self.objects.on_io(async move { upload.lock().await.complete().await }).await
+        self.objects
+            .on_io(async move { upload.lock().await.complete().await })
+            .await
     }
 
     async fn abort(&mut self) -> Result<()> {
         let upload = Arc::clone(&self.upload);
-        self.objects.on_io(async move { upload.lock().await.abort().await }).await
+        self.objects
+            .on_io(async move { upload.lock().await.abort().await })
+            .await
     }
 }

@@ -122,13 +122,16 @@ impl<'a> Planner<'a> {
             })
         });
         let expired = self.positions(|file| file.time_max < self.input.keep_from);
-        [(CompactionReason::Deletes, deleted), (CompactionReason::Retention, expired)]
-            .into_iter()
-            .find(|(_, files)| !files.is_empty())
-            .map(|(reason, files)| Plan {
-                is_removal: true,
-                ..self.rewrite(reason, &files, 0, f64::MAX)
-            })
+        [
+            (CompactionReason::Deletes, deleted),
+            (CompactionReason::Retention, expired),
+        ]
+        .into_iter()
+        .find(|(_, files)| !files.is_empty())
+        .map(|(reason, files)| Plan {
+            is_removal: true,
+            ..self.rewrite(reason, &files, 0, f64::MAX)
+        })
     }
 
     /// A file that awaits a delete. Alone it is a closed set.
@@ -198,7 +201,8 @@ impl<'a> Planner<'a> {
 
     /// Some of the files at the instant that has most, if that is too many.
     fn deep(&self) -> Option<Plan> {
-        let (instant, depth) = overlap::deepest(self.files.iter().map(|file| (file.time_min, file.time_max)))?;
+        let (instant, depth) =
+            overlap::deepest(self.files.iter().map(|file| (file.time_min, file.time_max)))?;
         if depth <= self.policy.depth_max {
             return None;
         }
@@ -210,7 +214,10 @@ impl<'a> Planner<'a> {
                 let Some(set) = overlap::closure(&self.files, &at_instant[start..end], usize::MAX) else {
                     continue;
                 };
-                let merged = set.iter().filter(|position| at_instant.contains(position)).count();
+                let merged = set
+                    .iter()
+                    .filter(|position| at_instant.contains(position))
+                    .count();
                 let fewer = (merged - 1) as f64;
                 // Squared: few large steps cost less in the end than many small ones. By simulation this comes near the
                 // least that any policy can reach with as many files at an instant.
@@ -243,7 +250,10 @@ impl<'a> Planner<'a> {
             let older = overlapping.iter().rev().find(|position| **position < late);
             let newer = overlapping.iter().find(|position| **position > late);
             // The many rows of one day must not be strewn among the few of a year: that would be a file in everybody's way.
-            let pairs = older.into_iter().chain(newer).filter(|other| self.stays_narrow(late, **other));
+            let pairs = older
+                .into_iter()
+                .chain(newer)
+                .filter(|other| self.stays_narrow(late, **other));
             let mut seeds: Vec<Vec<usize>> = pairs.map(|other| vec![late, *other]).collect();
             seeds.push(overlapping.iter().copied().chain([late]).collect());
             for seed in seeds {
@@ -272,8 +282,16 @@ impl<'a> Planner<'a> {
 
     /// Which part of a set's weight is in small files, without the heaviest if all are small.
     fn late_share(&self, set: &[usize]) -> f64 {
-        let small: u64 = set.iter().map(|position| self.weights[*position]).filter(|weight| *weight < FULL).sum();
-        let heaviest = set.iter().map(|position| self.weights[*position]).max().unwrap_or(0);
+        let small: u64 = set
+            .iter()
+            .map(|position| self.weights[*position])
+            .filter(|weight| *weight < FULL)
+            .sum();
+        let heaviest = set
+            .iter()
+            .map(|position| self.weights[*position])
+            .max()
+            .unwrap_or(0);
         let all = self.weight_of(set);
         let late = if heaviest < FULL { small - heaviest } else { small };
         late as f64 / all as f64
@@ -291,7 +309,9 @@ impl<'a> Planner<'a> {
     }
 
     fn positions(&self, wanted: impl Fn(&DataFile) -> bool) -> Vec<usize> {
-        (0..self.files.len()).filter(|position| wanted(self.files[*position])).collect()
+        (0..self.files.len())
+            .filter(|position| wanted(self.files[*position]))
+            .collect()
     }
 
     fn weight_of(&self, set: &[usize]) -> u64 {
@@ -301,11 +321,13 @@ impl<'a> Planner<'a> {
     fn rewrite(&self, reason: CompactionReason, set: &[usize], outputs_max: usize, value: f64) -> Plan {
         Plan {
             reason,
-            inputs: set.iter().map(|position| Arc::clone(self.files[*position])).collect(),
+            inputs: set
+                .iter()
+                .map(|position| Arc::clone(self.files[*position]))
+                .collect(),
             is_removal: false,
             outputs_max,
             value,
         }
     }
 }
-

@@ -57,6 +57,8 @@ impl CompactionPolicy {
             rows += u128::from(file.row_count);
             weight += u128::from(self.weight(file));
         }
-        u64::try_from(rows * u128::from(TARGET) / weight.max(1)).unwrap_or(u64::MAX).max(1)
+        u64::try_from(rows * u128::from(TARGET) / weight.max(1))
+            .unwrap_or(u64::MAX)
+            .max(1)
     }
 }

@@ -53,9 +53,13 @@ pub(crate) async fn run_job(job: &JobContext<'_>, plan: &Plan) -> Result<JobOutc
     }
     let ids: Vec<FileId> = outputs.iter().map(|file| file.id).collect();
     let removed = plan.inputs.iter().map(|file| Edit::RemoveFile { id: file.id });
-    let edits = removed.chain(outputs.iter().cloned().map(Edit::AddFile)).collect();
+    let edits = removed
+        .chain(outputs.iter().cloned().map(Edit::AddFile))
+        .collect();
     match job.compactor.commit(edits).await {
-        Ok(state) => Ok(JobOutcome::Done(ids.iter().filter_map(|id| state.file(*id).cloned()).collect())),
+        Ok(state) => Ok(JobOutcome::Done(
+            ids.iter().filter_map(|id| state.file(*id).cloned()).collect(),
+        )),
         Err(error) => {
             // Nothing names them.
             remove_objects(&job.compactor.files, &outputs).await;
@@ -70,7 +74,11 @@ pub(crate) async fn run_job(job: &JobContext<'_>, plan: &Plan) -> Result<JobOutc
     }
 }
 
-async fn write_outputs(job: &JobContext<'_>, plan: &Plan, outputs: &mut Vec<DataFile>) -> Result<(), FileError> {
+async fn write_outputs(
+    job: &JobContext<'_>,
+    plan: &Plan,
+    outputs: &mut Vec<DataFile>,
+) -> Result<(), FileError> {
     let schema = common_schema(job, &plan.inputs).await?;
     let deletes_through = deletes_through(job.deletes, &plan.inputs);
     for (first, last) in slices(job, plan).await? {
@@ -94,7 +102,12 @@ async fn write_outputs(job: &JobContext<'_>, plan: &Plan, outputs: &mut Vec<Data
             deletes_through,
             effort: Effort::High,
         };
-        outputs.extend(write_file(&job.compactor.files, &spec, merged, || job.compactor.storage.manifest().allocate_file_id()).await?);
+        outputs.extend(
+            write_file(&job.compactor.files, &spec, merged, || {
+                job.compactor.storage.manifest().allocate_file_id()
+            })
+            .await?,
+        );
     }
     Ok(())
 }
@@ -125,7 +138,10 @@ async fn common_schema(job: &JobContext<'_>, inputs: &[Arc<DataFile>]) -> Result
 
 /// The spans of time of the outputs, both ends included.
 async fn slices(job: &JobContext<'_>, plan: &Plan) -> Result<Vec<(i64, i64)>, FileError> {
-    let rows_per_file = job.compactor.policy.rows_per_file(plan.inputs.iter().map(|file| &**file));
+    let rows_per_file = job
+        .compactor
+        .policy
+        .rows_per_file(plan.inputs.iter().map(|file| &**file));
     let rows: u64 = plan.inputs.iter().map(|file| file.row_count).sum();
     let is_one_file = plan.outputs_max <= 1 && rows <= rows_per_file;
     let cuts = if is_one_file {
@@ -160,7 +176,13 @@ fn scan(
     if first > last {
         return futures::stream::empty().boxed();
     }
-    let rows = scan_file(&job.compactor.files, file, Arc::clone(schema), Some((first, last)), deletes);
+    let rows = scan_file(
+        &job.compactor.files,
+        file,
+        Arc::clone(schema),
+        Some((first, last)),
+        deletes,
+    );
     let Some(throttle) = job.compactor.throttle.clone() else {
         return rows;
     };
@@ -180,7 +202,9 @@ async fn remove_objects(files: &FileStore, outputs: &[DataFile]) {
         match removed {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             // It is swept after the next start.
-            Err(error) => tracing::warn!(path = %file.path, %error, "cannot remove a file that is not needed"),
+            Err(error) => {
+                tracing::warn!(path = %file.path, %error, "cannot remove a file that is not needed")
+            }
         }
     }
 }

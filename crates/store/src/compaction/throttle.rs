@@ -88,7 +88,9 @@ impl Throttle {
         }
         // Where CPU time is not known all time that was not a pause is taken for it.
         let cpu = self.probe.cpu().unwrap_or(state.cpu + elapsed);
-        let allowed = self.cpu_share.max(self.spare_cores(&mut state.spare, wall, cpu) - RESERVE);
+        let allowed = self
+            .cpu_share
+            .max(self.spare_cores(&mut state.spare, wall, cpu) - RESERVE);
         let for_cpu = cpu.saturating_sub(state.cpu).div_f64(allowed);
         let for_io = Duration::from_secs_f64(state.io_bytes as f64 / self.io_bytes_per_second as f64);
         let pause = for_cpu.max(for_io).saturating_sub(elapsed).min(PAUSE_MAX);
@@ -185,14 +187,6 @@ fn thread_cpu(id: i32) -> Option<Duration> {
     Some(Duration::from_nanos(nanoseconds))
 }
 
-/// Lets every other thread of the machine go first; where the system refuses, it stays as it is.
-pub(crate) fn lower_priority_of_thread() {
-    // 0 is the calling thread, and it alone, on Linux.
-    if let Err(error) = rustix::process::setpriority_process(None, 19) {
-        tracing::debug!(%error, "compaction runs with the priority of everything else");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,7 +225,12 @@ mod tests {
     }
 
     /// The part of a core that compaction has used at the end of ten seconds.
-    fn share_used(machine: &FakeMachine, throttle: &Throttle, idle_while_working: f64, idle_while_pausing: f64) -> f64 {
+    fn share_used(
+        machine: &FakeMachine,
+        throttle: &Throttle,
+        idle_while_working: f64,
+        idle_while_pausing: f64,
+    ) -> f64 {
         let (start, used) = (machine.wall(), machine.cpu().unwrap());
         while machine.wall() < start + Duration::from_secs(10) {
             machine.work(50, 50, (50.0 * idle_while_working) as u64);

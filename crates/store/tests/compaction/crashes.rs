@@ -16,10 +16,17 @@ const MINUTE: i64 = 60_000_000_000;
 #[derive(Debug, Clone)]
 enum Action {
     Write(Vec<(Point, Fields)>),
-    Delete { host: Option<u8>, span: (i64, i64) },
+    Delete {
+        host: Option<u8>,
+        span: (i64, i64),
+    },
     /// Steps until there is nothing to do, or so many.
-    Compact { steps: u8 },
-    Wait { minutes: u16 },
+    Compact {
+        steps: u8,
+    },
+    Wait {
+        minutes: u16,
+    },
     CollectGarbage,
     Sweep,
     /// Somebody begins to read what there is.
@@ -27,7 +34,10 @@ enum Action {
     /// And reads it.
     EndReading,
     /// The process is lost after so many requests of the next steps.
-    Crash { after: usize, fault: Fault },
+    Crash {
+        after: usize,
+        fault: Fault,
+    },
     Restart,
 }
 
@@ -35,14 +45,17 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
     let field = || prop::option::weighted(0.7, any::<i8>());
     let row = ((0u8..4, 0i64..400), (field(), field()));
     let in_order = (0i64..40, prop::collection::vec(row.clone(), 1..30)).prop_map(|(start, rows)| {
-        let near = rows.into_iter().map(|((host, time), fields)| ((host, start * 10 + time % 10), fields));
+        let near = rows
+            .into_iter()
+            .map(|((host, time), fields)| ((host, start * 10 + time % 10), fields));
         near.collect()
     });
     let write = prop_oneof![prop::collection::vec(row, 1..30), in_order].prop_map(Action::Write);
-    let delete = (prop::option::of(0u8..4), 0i64..400, 0i64..200).prop_map(|(host, first, length)| Action::Delete {
-        host,
-        span: (first, first + length),
-    });
+    let delete =
+        (prop::option::of(0u8..4), 0i64..400, 0i64..200).prop_map(|(host, first, length)| Action::Delete {
+            host,
+            span: (first, first + length),
+        });
     let fault = prop_oneof![Just(Fault::Refuse), Just(Fault::LoseAnswer), Just(Fault::Tear)];
     let action = prop_oneof![
         8 => write,
@@ -148,14 +161,18 @@ impl World {
                     for reader in readers.drain(..) {
                         // One that has nothing in its cache.
                         let files = FileStore::new(self.objects.object_store(), FileStoreConfig::default());
-                        assert_eq!(node.rows_of(&reader.list, &Arc::new(files)).await, reader.expected);
+                        assert_eq!(
+                            node.rows_of(&reader.list, &Arc::new(files)).await,
+                            reader.expected
+                        );
                     }
                 }
                 Action::Crash { after, fault } => {
                     self.objects.die_after(*after, *fault);
                     let steps = async {
                         loop {
-                            let has_worked = matches!(node.compactor.compact_once(self.now).await, Ok(Some(_)));
+                            let has_worked =
+                                matches!(node.compactor.compact_once(self.now).await, Ok(Some(_)));
                             let has_removed = matches!(node.compactor.collect_garbage_once().await, Ok(1..));
                             if !has_worked && !has_removed {
                                 break;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, RecordBatch, TimestampNanosecondArray,
-    UInt64Array,
+    Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, RecordBatch,
+    TimestampNanosecondArray, UInt64Array,
 };
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampNanosecondType};
 use futures::{StreamExt, TryStreamExt};
@@ -16,8 +16,8 @@ use tidemill_catalog::{Catalog, ColumnId, Limits, Table, TableId};
 use tidemill_lineproto::ColumnType;
 use tidemill_store::compaction::{CompactionPolicy, Compactor};
 use tidemill_store::{
-    DataFile, Edit, Effort, FileSchema, FileStore, FileStoreConfig, RowDelete, Storage, StoreConfig, TableFiles,
-    TagCondition, WriteSpec, merge_sorted, scan_file, write_file,
+    DataFile, Edit, Effort, FileSchema, FileStore, FileStoreConfig, RowDelete, Storage, StoreConfig,
+    TableFiles, TagCondition, WriteSpec, merge_sorted, scan_file, write_file,
 };
 
 /// Host and time.
@@ -36,9 +36,18 @@ pub(crate) fn overwrite(rows: &mut Rows, written: &Rows) {
 }
 
 pub(crate) async fn catalog(retention_ns: Option<u64>) -> (Arc<Catalog>, TableId) {
-    let catalog = Catalog::open(Arc::new(InMemory::new()), "node", Limits::default()).await.unwrap();
-    let columns = [("host", ColumnType::Tag), ("load", ColumnType::Float), ("count", ColumnType::Integer)];
-    let columns = columns.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect();
+    let catalog = Catalog::open(Arc::new(InMemory::new()), "node", Limits::default())
+        .await
+        .unwrap();
+    let columns = [
+        ("host", ColumnType::Tag),
+        ("load", ColumnType::Float),
+        ("count", ColumnType::Integer),
+    ];
+    let columns = columns
+        .iter()
+        .map(|(name, kind)| ((*name).to_owned(), *kind))
+        .collect();
     let table = catalog
         .transact(|transaction| {
             let database = transaction.create_database("db", retention_ns)?;
@@ -62,7 +71,13 @@ impl Node {
         table: TableId,
         policy: CompactionPolicy,
     ) -> Self {
-        let opened = Storage::open(StoreConfig::default(), FileStoreConfig::default(), objects, "node").await;
+        let opened = Storage::open(
+            StoreConfig::default(),
+            FileStoreConfig::default(),
+            objects,
+            "node",
+        )
+        .await;
         let storage = Arc::new(opened.unwrap());
         let compactor = Compactor::new(Arc::clone(&storage), Arc::clone(catalog), policy);
         let table = Arc::clone(catalog.state().table_by_id(table).unwrap());
@@ -80,13 +95,24 @@ impl Node {
     /// A file with these rows, and the deletes that files await, become known to the manifest.
     pub(crate) async fn snapshot(&self, rows: &Rows, lsn: u64, deletes: &[Arc<RowDelete>]) {
         let schema = FileSchema::new(&self.table, |_| true);
-        let hosts: DictionaryArray<Int32Type> = rows.keys().map(|(host, _)| Some(host.to_string())).collect::<Vec<_>>().iter().map(|host| host.as_deref()).collect();
+        let hosts: DictionaryArray<Int32Type> = rows
+            .keys()
+            .map(|(host, _)| Some(host.to_string()))
+            .collect::<Vec<_>>()
+            .iter()
+            .map(|host| host.as_deref())
+            .collect();
         let times: TimestampNanosecondArray = rows.keys().map(|(_, time)| Some(*time)).collect();
         let loads: Float64Array = rows.values().map(|fields| fields.0.map(f64::from)).collect();
         let counts: Int64Array = rows.values().map(|fields| fields.1.map(i64::from)).collect();
         let orders = UInt64Array::from(vec![lsn; rows.len()]);
-        let columns: Vec<ArrayRef> =
-            vec![Arc::new(hosts), Arc::new(times), Arc::new(loads), Arc::new(counts), Arc::new(orders)];
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(hosts),
+            Arc::new(times),
+            Arc::new(loads),
+            Arc::new(counts),
+            Arc::new(orders),
+        ];
         let batch = RecordBatch::try_new(Arc::clone(schema.arrow()), columns).unwrap();
         let spec = WriteSpec {
             table: &self.table,
@@ -99,8 +125,13 @@ impl Node {
         };
         let rows = futures::stream::iter([Ok(batch)]).boxed();
         let allocate = || self.storage.manifest().allocate_file_id();
-        let file = write_file(self.storage.files(), &spec, rows, allocate).await.unwrap();
-        let mut edits: Vec<Edit> = deletes.iter().map(|delete| Edit::AddDelete((**delete).clone())).collect();
+        let file = write_file(self.storage.files(), &spec, rows, allocate)
+            .await
+            .unwrap();
+        let mut edits: Vec<Edit> = deletes
+            .iter()
+            .map(|delete| Edit::AddDelete((**delete).clone()))
+            .collect();
         edits.extend(file.map(Edit::AddFile));
         self.storage.commit(edits).await.unwrap();
     }
@@ -132,7 +163,8 @@ impl Node {
     /// What a query would answer from these files.
     pub(crate) async fn rows_of(&self, list: &TableFiles, files: &Arc<FileStore>) -> Rows {
         let schema = FileSchema::new(&self.table, |_| true);
-        let scan = |file: &Arc<DataFile>| scan_file(files, file, Arc::clone(schema.arrow()), None, &list.deletes);
+        let scan =
+            |file: &Arc<DataFile>| scan_file(files, file, Arc::clone(schema.arrow()), None, &list.deletes);
         let inputs = list.files.iter().map(scan).collect();
         let merged = merge_sorted(Arc::clone(schema.arrow()), schema.key_columns(), inputs);
         let batches: Vec<RecordBatch> = merged.try_collect().await.unwrap();
@@ -159,7 +191,10 @@ impl Node {
         let files = self.files().files;
         for (place, a) in files.iter().enumerate() {
             for b in &files[place + 1..] {
-                assert!(!(a.overlaps_in_time(b) && a.overlaps_in_log(b)), "{a:?} and {b:?}");
+                assert!(
+                    !(a.overlaps_in_time(b) && a.overlaps_in_log(b)),
+                    "{a:?} and {b:?}"
+                );
             }
         }
         let mut ids: Vec<_> = files.iter().map(|file| file.id).collect();

@@ -126,7 +126,8 @@ impl SimTable {
         let mut points: Vec<Point> = Vec::new();
         for file in &plan.inputs {
             let (file, rows) = self.files.remove(&file.id).expect("a job's inputs are live");
-            self.full_rewritten += u64::from(self.policy.weight(&file) * 2 >= crate::compaction::policy::TARGET);
+            self.full_rewritten +=
+                u64::from(self.policy.weight(&file) * 2 >= crate::compaction::policy::TARGET);
             points.extend(rows.iter().filter(|point| point.0 >= self.keep_from));
         }
         points.sort_unstable();
@@ -148,7 +149,10 @@ impl SimTable {
         let starts = std::iter::once(i64::MIN).chain(cuts.iter().copied());
         let ends = cuts.iter().map(|cut| cut - 1).chain([i64::MAX]);
         for (first, last) in starts.zip(ends) {
-            let inputs = plan.inputs.iter().filter(|file| file.time_min <= last && first <= file.time_max);
+            let inputs = plan
+                .inputs
+                .iter()
+                .filter(|file| file.time_min <= last && first <= file.time_max);
             let hull = overlap::Hull::of(inputs);
             let inside = points.iter().filter(|point| first <= point.0 && point.0 <= last);
             self.add(inside.copied().collect(), hull.lsn_first, hull.lsn_last);
@@ -168,7 +172,12 @@ impl SimTable {
     }
 
     pub(super) fn depth(&self) -> usize {
-        overlap::deepest(self.files.values().map(|(file, _)| (file.time_min, file.time_max))).map_or(0, |(_, d)| d)
+        overlap::deepest(
+            self.files
+                .values()
+                .map(|(file, _)| (file.time_min, file.time_max)),
+        )
+        .map_or(0, |(_, d)| d)
     }
 
     pub(super) fn amplification(&self) -> f64 {

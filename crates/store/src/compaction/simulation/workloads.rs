@@ -1,7 +1,7 @@
 //! Ingest of several kinds, and what is to be left of it.
 
-use proptest::test_runner::{RngAlgorithm, TestRng};
 use proptest::prelude::Rng;
+use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use super::table::{DAY, HOUR, Point, SECOND, SimTable, YEAR};
 
@@ -64,7 +64,11 @@ fn ten_years_in_random_order() {
         let mut table = SimTable::new(target);
         for snapshot in 0..20 {
             table.now = snapshot * 10 * SECOND;
-            table.snapshot((0..50_000).map(|_| (random(YEAR as u64 * 10) as i64, 0)).collect());
+            table.snapshot(
+                (0..50_000)
+                    .map(|_| (random(YEAR as u64 * 10) as i64, 0))
+                    .collect(),
+            );
             table.compact();
         }
         table.report("random ten years");
@@ -158,7 +162,11 @@ fn sizes_of_all_kinds() {
     for _ in 0..1500 {
         table.now += HOUR / 6;
         let count = 6 * (1 + (1 << random(11)) / 6);
-        let reach = if random(5) == 0 { random(20 * DAY as u64) as i64 } else { 0 };
+        let reach = if random(5) == 0 {
+            random(20 * DAY as u64) as i64
+        } else {
+            0
+        };
         table.snapshot(even(start - reach, HOUR / 6, count, 6));
         start += HOUR / 6;
         table.compact();
@@ -180,7 +188,11 @@ fn late_rows_join_the_old_ones_in_the_end() {
         table.snapshot(even(day * DAY, DAY, 4000, 4));
     }
     for _ in 0..20 {
-        table.snapshot((0..50).map(|series| (random(29 * DAY as u64) as i64, series)).collect());
+        table.snapshot(
+            (0..50)
+                .map(|series| (random(29 * DAY as u64) as i64, series))
+                .collect(),
+        );
         table.compact();
     }
     table.report("late, hot");
