@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use object_store::ObjectStore;
+use object_store::path::Path;
 use proptest::prelude::*;
 use tidemill_catalog::{Catalog, TableId};
 use tidemill_store::compaction::CompactionPolicy;
@@ -48,7 +50,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         let near = rows
             .into_iter()
             .map(|((host, time), fields)| ((host, start * 10 + time % 10), fields));
-        near.collect()
+        near.collect::<Vec<_>>()
     });
     let write = prop_oneof![prop::collection::vec(row, 1..30), in_order].prop_map(Action::Write);
     let delete =
@@ -56,7 +58,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
             host,
             span: (first, first + length),
         });
-    let fault = prop_oneof![Just(Fault::Refuse), Just(Fault::LoseAnswer), Just(Fault::Tear)];
+    let fault = prop_oneof![Just(Fault::Refuse), Just(Fault::LoseAnswer)];
     let action = prop_oneof![
         8 => write,
         1 => delete,
@@ -201,14 +203,16 @@ impl World {
     async fn settle(&mut self) {
         let node = self.start().await;
         node.compactor.sweep_orphans_once().await.unwrap();
-        self.now += 10 * MINUTE;
         let mut steps = 0;
-        while node.compactor.compact_once(self.now).await.unwrap().is_some() {
-            steps += 1;
-            assert!(steps < 1000, "compaction does not end");
+        for _ in 0..2 {
+            while node.compactor.compact_once(self.now).await.unwrap().is_some() {
+                steps += 1;
+                assert!(steps < 1000, "compaction does not end");
+            }
+            self.now += 10 * MINUTE;
         }
         self.check(&node).await;
-        assert!(node.files().deletes.is_empty() || node.compactor.history().is_empty() || steps > 0);
+        assert!(node.files().deletes.is_empty(), "all deletes have been applied");
         while node.compactor.collect_garbage_once().await.unwrap() > 0 {}
         let state = node.storage.manifest().state();
         assert_eq!(state.garbage().len(), 0);
@@ -216,11 +220,13 @@ impl World {
         let mut objects = BTreeSet::new();
         let mut folders = vec!["node/files".to_owned()];
         while let Some(folder) = folders.pop() {
-            let listed = object_store::ObjectStore::list_with_delimiter(
-                self.objects.memory().as_ref(),
-                Some(&folder.as_str().into()),
-            );
-            let listed = listed.await.unwrap();
+            let folder = Path::from(folder);
+            let listed = self
+                .objects
+                .memory()
+                .list_with_delimiter(Some(&folder))
+                .await
+                .unwrap();
             objects.extend(listed.objects.iter().map(|object| object.location.to_string()));
             folders.extend(listed.common_prefixes.iter().map(ToString::to_string));
         }
