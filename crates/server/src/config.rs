@@ -8,6 +8,7 @@ use tidemill_catalog::Limits;
 use tidemill_engine::EngineConfig;
 use tidemill_ingest::SnapshotConfig;
 use tidemill_object_stores::ObjectStoreConfig;
+use tidemill_store::compaction::CompactionConfig;
 
 /// What becomes of data that was deleted softly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct ServerConfig {
     pub wal_flush_interval: Duration,
     /// When the buffer becomes files, and how much of the log is kept.
     pub snapshot: SnapshotConfig,
+    /// How small files become large ones, and old ones go.
+    pub compaction: CompactionConfig,
     /// Largest request body in bytes, compressed and decompressed.
     pub request_bytes_max: usize,
     /// Written with the listening address once the server listens.

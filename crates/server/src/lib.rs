@@ -38,3 +38,4 @@ mod write;
 pub use config::{DeletionConfig, ServerConfig};
 pub use run::{ServeError, run};
 pub use tidemill_ingest::SnapshotConfig;
+pub use tidemill_store::compaction::CompactionConfig;

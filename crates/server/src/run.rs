@@ -14,6 +14,7 @@ use tidemill_ingest::{Ingest, IngestConfig, OpenError, Snapshotter, WriteError};
 use tidemill_object_stores::{LeaseError, LeaseLost, OpenError as StoreError, open};
 use tidemill_plugin_repo::{PluginRepository, RepositoryConfig, RepositoryError};
 use tidemill_query::{QueryConfig, QueryEngine};
+use tidemill_store::compaction::BackgroundCompaction;
 use tidemill_store::{FileStoreConfig, Storage, StorageError, StoreConfig};
 use tidemill_wal::{FileMedium, Medium, ObjectMedium, WalConfig, WalError};
 use tidemill_worker::{
@@ -86,6 +87,9 @@ pub enum ServeError {
     /// The list of files cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The system refuses a thread; raise its limits.
+    #[error("cannot start the thread of compaction: {0}")]
+    Thread(#[source] io::Error),
     /// `--plugin-repo` is no repository.
     #[error(transparent)]
     PluginRepository(#[from] RepositoryError),
@@ -158,7 +162,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         &config.node_id,
     );
     let storage = Arc::new(storage.await?);
-    let ingest = open_ingest(&config, Arc::clone(&object_store), &catalog, storage).await?;
+    let ingest = open_ingest(&config, Arc::clone(&object_store), &catalog, Arc::clone(&storage)).await?;
     if lease.is_some() {
         // A process that was suspended and does not know that it lost the lease fails at its next record.
         ingest.claim().await.map_err(ServeError::Claim)?;
@@ -169,6 +173,8 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         Arc::clone(ingest.storage()),
         config.deletion.grace_period,
     );
+    let compaction = BackgroundCompaction::start(storage, Arc::clone(&catalog), config.compaction.clone())
+        .map_err(ServeError::Thread)?;
 
     let observations = Arc::new(Observations::new(PLUGIN_LOG_ENTRIES_MAX));
     let journals = Journals::start(
@@ -271,6 +277,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     engine.shutdown().await;
     journals.shutdown().await;
     snapshotter.shutdown().await;
+    compaction.stop().await;
     info!("flushing the log");
     if ingest.log_bytes_since_snapshot() >= LAST_SNAPSHOT_LOG_BYTES_MIN {
         // Whatever becomes of it, the log has everything.

@@ -2,6 +2,7 @@
 
 mod backup;
 mod backup_place;
+mod compaction_settings;
 mod create;
 mod create_plugin;
 mod dead_letters;

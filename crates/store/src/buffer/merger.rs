@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::buffer::merge::merge;
 use crate::buffer::table_buffer::TableBuffer;
-use crate::priority::lower_priority;
+use crate::priority::{SOMEWHAT_LOWER, lower_priority};
 
 /// Ends, after the merge in hand, when it is dropped.
 pub(crate) struct Merger {
@@ -39,7 +39,7 @@ impl Merger {
         let thread = std::thread::Builder::new()
             .name("store-merge".to_owned())
             .spawn(move || {
-                lower_priority();
+                lower_priority(SOMEWHAT_LOWER);
                 thread_queue.run();
             });
         if let Err(error) = &thread {

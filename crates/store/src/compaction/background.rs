@@ -8,8 +8,9 @@ use tidemill_catalog::Catalog;
 use tokio::sync::watch;
 
 use crate::Storage;
-use crate::compaction::throttle::{MachineProbe, Throttle, lower_priority_of_thread};
+use crate::compaction::throttle::{MachineProbe, Throttle};
 use crate::compaction::{CompactionPolicy, Compactor};
+use crate::priority::{LOWEST, lower_priority};
 
 /// How often files are looked at when there is nothing to do.
 const POLL: Duration = Duration::from_secs(1);
@@ -74,7 +75,7 @@ impl BackgroundCompaction {
             .thread_name("compaction-io")
             .max_blocking_threads(2)
             .on_thread_start(move || {
-                lower_priority_of_thread();
+                lower_priority(LOWEST);
                 on_start.register();
             })
             .on_thread_stop(move || on_stop.unregister())
@@ -94,7 +95,7 @@ impl BackgroundCompaction {
         let thread = std::thread::Builder::new()
             .name("compaction".to_owned())
             .spawn(move || {
-                lower_priority_of_thread();
+                lower_priority(LOWEST);
                 probe.register();
                 runtime.block_on(run(running, config, stopped));
                 probe.unregister();

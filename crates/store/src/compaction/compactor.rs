@@ -184,6 +184,8 @@ impl Compactor {
                         files_out = record.files_out, bytes_out = record.bytes_out, "compacted"
                     );
                     self.history.add(record.clone());
+                    // What is known of the table keeps the inputs, whose objects are to go.
+                    self.look_at_tables(now_ns);
                     return Ok(Some(record));
                 }
                 // What took the files away will show in the lists soon.

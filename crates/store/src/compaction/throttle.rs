@@ -187,14 +187,6 @@ fn thread_cpu(id: i32) -> Option<Duration> {
     Some(Duration::from_nanos(nanoseconds))
 }
 
-/// Lets every other thread of the machine go first; where the system refuses, it stays as it is.
-pub(crate) fn lower_priority_of_thread() {
-    // 0 is the calling thread, and it alone, on Linux.
-    if let Err(error) = rustix::process::setpriority_process(None, 19) {
-        tracing::debug!(%error, "compaction runs with the priority of everything else");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,8 +236,7 @@ mod tests {
             machine.work(50, 50, (50.0 * idle_while_working) as u64);
             machine.sleep(throttle.pause(), idle_while_pausing);
         }
-        let used = machine.cpu().unwrap().saturating_sub(used);
-        used.div_duration_f64(machine.wall().saturating_sub(start))
+        (machine.cpu().unwrap() - used).div_duration_f64(machine.wall() - start)
     }
 
     #[test]

@@ -6,7 +6,7 @@ use futures::stream;
 use tidemill_catalog::Table;
 use tokio::sync::mpsc;
 
-use crate::priority::lower_priority;
+use crate::priority::{SOMEWHAT_LOWER, lower_priority};
 use crate::{FileError, SortedRows, SortedStream, StoredBatch};
 
 /// Sorted batches that wait to be encoded.
@@ -20,7 +20,7 @@ pub(super) fn sort_in_background(
 ) -> std::io::Result<SortedStream> {
     let (sender, receiver) = mpsc::channel(WAITING_BATCHES);
     let sort = move || {
-        lower_priority();
+        lower_priority(SOMEWHAT_LOWER);
         let rows = match SortedRows::new(&table, &batches) {
             Ok(rows) => rows,
             Err(error) => {

@@ -18,6 +18,7 @@ use tidemill_triggers::{ByteSize, CatchUp, PluginType, RetryPolicy};
 use tidemill_worker::{PackageManager, SandboxLevel, SandboxProfile};
 use tracing_subscriber::EnvFilter;
 
+use super::compaction_settings::CompactionArgs;
 use super::serve_deletion::DeletionArgs;
 use super::settings::{
     any_path, home, parse_address, parse_duration, parse_memory, parse_output_limit, present,
@@ -80,6 +81,9 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     deletion: DeletionArgs,
+
+    #[command(flatten)]
+    compaction: CompactionArgs,
 
     /// Address and port to listen on [default: 0.0.0.0:8181]
     #[arg(long, env = environment::HTTP_BIND_ADDR, value_parser = parse_address, value_name = "ADDRESS", help_heading = "HTTP")]
@@ -324,6 +328,7 @@ impl ServeArgs {
             without_auth: self.without_auth,
             wal_flush_interval,
             snapshot: self.snapshot.config(wal_flush_interval),
+            compaction: self.compaction.config(),
             request_bytes_max: self.max_http_request_size,
             tcp_listener_file: self.tcp_listener_file_path,
             plugin_dir: present(self.plugin_dir),

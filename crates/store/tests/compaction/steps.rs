@@ -1,0 +1,114 @@
+//! Single steps that are easy to say.
+
+use std::sync::Arc;
+
+use object_store::memory::InMemory;
+use tidemill_store::compaction::{
+    BackgroundCompaction, CompactionConfig, CompactionPolicy, CompactionReason,
+};
+
+use crate::node::{Node, Rows, catalog};
+
+const HOUR: i64 = 3_600_000_000_000;
+
+fn hour_of_rows(hour: i64, count: i64) -> Rows {
+    (0..count)
+        .map(|n| ((1, hour * HOUR + n), (Some(1), None)))
+        .collect()
+}
+
+#[tokio::test]
+async fn files_whose_rows_have_expired_are_removed_without_being_read() {
+    let (catalog, table) = catalog(Some(10 * HOUR as u64)).await;
+    let node = Node::open(
+        Arc::new(InMemory::new()),
+        &catalog,
+        table,
+        CompactionPolicy::default(),
+    )
+    .await;
+    for hour in 0..3 {
+        node.snapshot(&hour_of_rows(hour, 10), hour as u64 + 1, &[]).await;
+    }
+    let record = node.compactor.compact_once(11 * HOUR).await.unwrap().unwrap();
+    assert_eq!(node.compactor.history(), [record.clone()]);
+    assert_eq!(
+        (record.reason, record.files_in, record.files_out),
+        (CompactionReason::Retention, 1, 0)
+    );
+    assert_eq!(node.compactor.stats().jobs, 1);
+    assert_eq!(node.rows().await.len(), 20);
+    assert_eq!(node.compactor.collect_garbage_once().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_delete_is_applied_after_a_while() {
+    let (catalog, table) = catalog(None).await;
+    let node = Node::open(
+        Arc::new(InMemory::new()),
+        &catalog,
+        table,
+        CompactionPolicy::default(),
+    )
+    .await;
+    node.snapshot(&hour_of_rows(0, 10), 1, &[]).await;
+    let delete = node.row_delete(2, None, (0, 4));
+    node.storage.store().await_delete(&delete);
+    assert_eq!(node.compactor.compact_once(0).await.unwrap(), None);
+    let record = node.compactor.compact_once(HOUR).await.unwrap().unwrap();
+    assert_eq!(
+        (record.reason, record.rows_in, record.rows_out),
+        (CompactionReason::Deletes, 10, 5)
+    );
+    assert!(node.files().deletes.is_empty());
+    assert_eq!(node.rows().await.len(), 5);
+}
+
+#[tokio::test]
+async fn what_is_read_is_not_removed() {
+    let (catalog, table) = catalog(None).await;
+    let node = Node::open(
+        Arc::new(InMemory::new()),
+        &catalog,
+        table,
+        CompactionPolicy::default(),
+    )
+    .await;
+    for hour in 0..4 {
+        node.snapshot(&hour_of_rows(hour, 10), hour as u64 + 1, &[]).await;
+    }
+    let reader = node.files();
+    node.compactor.compact_once(0).await.unwrap().unwrap();
+    assert_eq!(node.compactor.collect_garbage_once().await.unwrap(), 0);
+    assert_eq!(node.rows_of(&reader, node.storage.files()).await.len(), 40);
+    drop(reader);
+    assert_eq!(node.compactor.collect_garbage_once().await.unwrap(), 4);
+    assert_eq!(node.files().files.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_background_thread_compacts_and_stops() {
+    let (catalog, table) = catalog(None).await;
+    let node = Node::open(
+        Arc::new(InMemory::new()),
+        &catalog,
+        table,
+        CompactionPolicy::default(),
+    )
+    .await;
+    for hour in 0..5 {
+        node.snapshot(&hour_of_rows(hour, 2000), hour as u64 + 1, &[])
+            .await;
+    }
+    let config = CompactionConfig::default();
+    let background = BackgroundCompaction::start(Arc::clone(&node.storage), catalog, config).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while node.files().files.len() > 1 || node.storage.manifest().state().garbage().len() > 0 {
+        assert!(std::time::Instant::now() < deadline, "nothing happens");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(background.compactor().stats().files_in, 5);
+    assert_eq!(background.compactor().stats().garbage_removed, 5);
+    background.stop().await;
+    assert_eq!(node.rows().await.len(), 10_000);
+}
