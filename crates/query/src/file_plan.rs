@@ -141,9 +141,9 @@ impl FilePlanner<'_> {
 
     fn merge_slice(&self, slice: &Slice, snapshot: &TableSnapshot) -> MergeSlice {
         let with_deletes = |file: &Arc<DataFile>| (Arc::clone(file), self.deletes.set_of(file));
-        let buffer: Vec<BufferPart> = select(&snapshot.batches, &Intervals::union([slice.times]));
+        let buffer: Vec<BufferPart> = select(&snapshot.batches, &slice.times);
         MergeSlice {
-            times: slice.times,
+            times: slice.times.clone(),
             files: slice.files.iter().map(with_deletes).collect(),
             buffer,
         }

@@ -151,13 +151,13 @@ impl FileScan {
         &self,
         file: &Arc<DataFile>,
         deletes: &DeleteSet,
-        times: Interval,
+        times: &Intervals,
         context: &Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let files = FilesToRead {
             files: vec![Arc::clone(file)],
             deletes: deletes.clone(),
-            times: Some(Intervals::union([times])),
+            times: Some(times.clone()),
         };
         let config = self
             .config_builder(&files, self.stream_source.clone(), 1)?

@@ -27,7 +27,7 @@ use crate::buffer_part::BufferPart;
 use crate::buffer_points::{BufferPoints, from_file_error};
 use crate::described_files::FileSummary;
 use crate::file_scan::FileScan;
-use crate::intervals::Interval;
+use crate::intervals::Intervals;
 use crate::row_deletes::DeleteSet;
 
 /// Batches of a file that are decoded ahead of the merge: decoding is most of the work, and goes on beside it.
@@ -37,10 +37,10 @@ const BATCHES_PER_INPUT: usize = BATCHES_AHEAD + 2;
 /// What a value is taken to be in memory.
 const BYTES_PER_VALUE: usize = 16;
 
-/// A span of time to merge; no instant is in two of them.
+/// Spans of time to merge; no instant is in two slices.
 #[derive(Debug)]
 pub(crate) struct MergeSlice {
-    pub(crate) times: Interval,
+    pub(crate) times: Intervals,
     /// In log order, each with the deletes that concern it.
     pub(crate) files: Vec<(Arc<DataFile>, DeleteSet)>,
     /// Rows of the buffer, which are later than those of all files.
@@ -246,7 +246,7 @@ impl PartitionRun {
             let rows = self
                 .input
                 .file_scan
-                .stream(file, deletes, slice.times, &self.context)?;
+                .stream(file, deletes, &slice.times, &self.context)?;
             let rows = spawn_buffered(rows, BATCHES_AHEAD).map_err(|error| FileError::Input(Box::new(error)));
             inputs.push(rows.boxed());
         }

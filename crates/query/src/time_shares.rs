@@ -34,10 +34,10 @@ pub(crate) struct TimeShares {
     pub(crate) outside_count: usize,
 }
 
-/// A span of time in which sources overlap. No instant is in two slices.
-#[derive(Debug)]
+/// Spans of time in which sources overlap. No instant is in two slices.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Slice {
-    pub(crate) times: Interval,
+    pub(crate) times: Intervals,
     /// The files that have rows there, in log order. The buffer, which is later than all files, is not named.
     pub(crate) files: Vec<Arc<DataFile>>,
 }
@@ -130,7 +130,9 @@ fn overlaps(pieces: &[Piece<'_>], buffer: &Intervals) -> Intervals {
 
 /// The slices of all overlaps. `pieces` are in the order of their first instants.
 fn slices(pieces: &[Piece<'_>], overlaps: &Intervals, partition_count: usize) -> Vec<Slice> {
-    let mut slices = Vec::new();
+    let row_count: u64 = pieces.iter().map(|piece| piece.file.row_count).sum();
+    let rows_per_slice = (row_count / partition_count.max(1) as u64).max(ROWS_PER_SLICE_MIN);
+    let mut parts = Vec::new();
     let mut following = pieces.iter().peekable();
     let mut present: Vec<Piece<'_>> = Vec::new();
     for overlap in overlaps.as_slice() {
@@ -140,16 +142,20 @@ fn slices(pieces: &[Piece<'_>], overlaps: &Intervals, partition_count: usize) ->
                 present.push(*piece);
             }
         }
-        let row_count: u64 = present.iter().map(|piece| piece.file.row_count).sum();
-        let rows_per_slice = (row_count / partition_count.max(1) as u64).max(ROWS_PER_SLICE_MIN);
-        cut(*overlap, &present, rows_per_slice, &mut slices);
+        cut(*overlap, &present, rows_per_slice, &mut parts);
     }
-    slices
+    join(parts, rows_per_slice)
+}
+
+/// A span of time with the files that have rows there.
+struct Part<'a> {
+    times: Interval,
+    pieces: Vec<Piece<'a>>,
 }
 
 /// Cuts an overlap where many files end, so that few files are open at a time and slices can be worked on in parallel.
 /// Every cut has the files read twice that go on beyond it.
-fn cut(overlap: Interval, pieces: &[Piece<'_>], rows_per_slice: u64, slices: &mut Vec<Slice>) {
+fn cut<'a>(overlap: Interval, pieces: &[Piece<'a>], rows_per_slice: u64, parts: &mut Vec<Part<'a>>) {
     let mut first = overlap.first;
     let mut present: Vec<Piece<'_>> = Vec::new();
     let mut row_count = 0;
@@ -159,11 +165,11 @@ fn cut(overlap: Interval, pieces: &[Piece<'_>], rows_per_slice: u64, slices: &mu
         if is_enough && start > first {
             let over = present.iter().filter(|piece| piece.times.last < start).count();
             if over * 2 >= present.len() {
-                let times = Interval {
-                    first,
-                    last: start - 1,
-                };
-                slices.push(Slice::new(times, &present));
+                let last = start - 1;
+                parts.push(Part {
+                    times: Interval { first, last },
+                    pieces: present.clone(),
+                });
                 present.retain(|piece| piece.times.last >= start);
                 row_count = 0;
                 first = start;
@@ -172,18 +178,54 @@ fn cut(overlap: Interval, pieces: &[Piece<'_>], rows_per_slice: u64, slices: &mu
         present.push(*piece);
         row_count += piece.file.row_count;
     }
-    let times = Interval {
-        first,
-        last: overlap.last,
-    };
-    slices.push(Slice::new(times, &present));
+    let last = overlap.last;
+    parts.push(Part {
+        times: Interval { first, last },
+        pieces: present,
+    });
+}
+
+/// Joins neighbours that have files in common: a file is read for each slice that it is in.
+fn join(parts: Vec<Part<'_>>, rows_per_slice: u64) -> Vec<Slice> {
+    let rows = |pieces: &[&Piece<'_>]| -> u64 { pieces.iter().map(|piece| piece.file.row_count).sum() };
+    let mut slices = Vec::new();
+    let mut spans: Vec<Interval> = Vec::new();
+    let mut files: Vec<Piece<'_>> = Vec::new();
+    let mut row_count = 0;
+    for part in parts {
+        let is_open = |piece: &&Piece<'_>| files.iter().any(|open| Arc::ptr_eq(open.file, piece.file));
+        let (shared, new): (Vec<&Piece<'_>>, Vec<&Piece<'_>>) = part.pieces.iter().partition(is_open);
+        let is_small = row_count + rows(&new) <= rows_per_slice;
+        let saves_most = rows(&shared) >= rows(&new);
+        let is_joined =
+            !shared.is_empty() && files.len() + new.len() <= FILES_PER_SLICE && (is_small || saves_most);
+        if !is_joined && !spans.is_empty() {
+            slices.push(Slice::new(std::mem::take(&mut spans), std::mem::take(&mut files)));
+            row_count = 0;
+        }
+        let added = if is_joined {
+            new
+        } else {
+            part.pieces.iter().collect()
+        };
+        row_count += rows(&added);
+        files.extend(added);
+        spans.push(part.times);
+    }
+    if !spans.is_empty() {
+        slices.push(Slice::new(spans, files));
+    }
+    slices
 }
 
 impl Slice {
-    fn new(times: Interval, pieces: &[Piece<'_>]) -> Self {
+    fn new(spans: Vec<Interval>, pieces: Vec<Piece<'_>>) -> Self {
         let mut files: Vec<Arc<DataFile>> = pieces.iter().map(|piece| Arc::clone(piece.file)).collect();
         files.sort_by_key(|file| (file.lsn_first, file.id));
-        Self { times, files }
+        Self {
+            times: Intervals::union(spans),
+            files,
+        }
     }
 }
 
@@ -238,14 +280,13 @@ mod tests {
         let buffer = Intervals::union([interval(195, 300)]);
         let shares = TimeShares::new(&files, &buffer, Interval::ALL, 2);
         assert_eq!((ids(&shares.whole), ids(&shares.cut)), (vec![], vec![0, 1]));
-        let slices: Vec<_> = shares
-            .slices
-            .iter()
-            .map(|slice| (slice.times, ids(&slice.files)))
-            .collect();
+        // Both spans concern file 1, which is read once for them.
         assert_eq!(
-            slices,
-            [(interval(98, 99), vec![0, 1]), (interval(195, 200), vec![1])]
+            shares.slices,
+            [Slice {
+                times: Intervals::union([interval(98, 99), interval(195, 200)]),
+                files: files.to_vec(),
+            }]
         );
     }
 
@@ -254,10 +295,12 @@ mod tests {
         let files = [file(1, 0, 100, 1), file(0, 0, 90, 1)];
         let shares = TimeShares::new(&files, &Intervals::default(), Interval::ALL, 2);
         assert!(shares.whole.is_empty() && shares.cut.is_empty());
-        assert_eq!(shares.slices.len(), 1);
+        let [slice] = &shares.slices[..] else {
+            panic!("{shares:?}");
+        };
         assert_eq!(
-            (shares.slices[0].times, ids(&shares.slices[0].files)),
-            (interval(0, 100), vec![0, 1])
+            (slice.times.as_slice(), ids(&slice.files)),
+            (&[interval(0, 100)][..], vec![0, 1])
         );
     }
 
@@ -271,6 +314,24 @@ mod tests {
         assert!(most <= Some(FILES_PER_SLICE + 3), "{most:?}");
         let reads: usize = shares.slices.iter().map(|slice| slice.files.len()).sum();
         assert!(reads < 1500, "{reads}");
+
+        // The same with gaps between the overlaps, as commits that come a little late make them.
+        let files: Vec<_> = (0..1000)
+            .map(|number| file(number as u64, number * 10, number * 10 + 11, 100))
+            .collect();
+        let shares = TimeShares::new(&files, &Intervals::default(), Interval::ALL, 2);
+        let reads: usize = shares.slices.iter().map(|slice| slice.files.len()).sum();
+        assert_eq!(shares.cut.len(), 1000);
+        assert!(reads < 1100, "{reads}");
+    }
+
+    #[test]
+    fn a_large_file_is_not_read_for_every_late_row() {
+        let files = [file(0, 0, 1000, 5_000_000)];
+        let buffer = Intervals::union((0..50).map(|number| interval(number * 10, number * 10 + 2)));
+        let shares = TimeShares::new(&files, &buffer, Interval::ALL, 4);
+        assert_eq!(shares.slices.len(), 1);
+        assert_eq!(shares.slices[0].times, buffer);
     }
 
     fn any_span() -> impl Strategy<Value = (i64, i64)> {

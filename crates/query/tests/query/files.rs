@@ -105,7 +105,7 @@ async fn a_plan_says_what_is_read() {
     let plan = fixture.plan("SELECT v FROM m WHERE v > 1").await;
     assert!(
         plan.contains("MergeExec: table=m, files=2 of 3, files_pruned=0")
-            && plan.contains("slices=1, buffer_rows_max=2, key=[h, time]")
+            && plan.contains("slices=2, buffer_rows_max=4, key=[h, time]")
             && plan.contains("DataSourceExec: table=m, files=1 of 3")
             && plan.contains("FilterExec"),
         "what overlaps is merged and then filtered: {plan}"
