@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tidemill_object_stores::{LeaseClock, LeaseError, NodeLease, ProcessIdentity, SystemClock};

@@ -109,6 +109,7 @@ impl Server {
         )
         .await;
         let state = AppState {
+            object_store: Arc::default(),
             catalog,
             ingest,
             query,

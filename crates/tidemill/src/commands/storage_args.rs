@@ -49,7 +49,7 @@ pub(crate) struct StorageArgs {
     aws_access_key_id: Option<String>,
 
     /// Secret of the access key
-    #[arg(long, env = environment::AWS_SECRET_ACCESS_KEY, hide_env_values = true, value_parser = secret, value_name = "SECRET", help_heading = "S3")]
+    #[arg(long, env = environment::AWS_SECRET_ACCESS_KEY, hide_env_values = true, value_name = "SECRET", help_heading = "S3")]
     aws_secret_access_key: Option<Secret>,
 
     /// Region of the bucket [default: us-east-1]
@@ -61,7 +61,7 @@ pub(crate) struct StorageArgs {
     aws_endpoint: Option<String>,
 
     /// Token of temporary credentials
-    #[arg(long, env = environment::AWS_SESSION_TOKEN, hide_env_values = true, value_parser = secret, value_name = "TOKEN", help_heading = "S3")]
+    #[arg(long, env = environment::AWS_SESSION_TOKEN, hide_env_values = true, value_name = "TOKEN", help_heading = "S3")]
     aws_session_token: Option<Secret>,
 
     /// Let the endpoint have no TLS
@@ -85,7 +85,7 @@ pub(crate) struct StorageArgs {
     azure_storage_account: Option<String>,
 
     /// Key of the account [default: the credentials of the machine]
-    #[arg(long, env = environment::AZURE_STORAGE_ACCESS_KEY, hide_env_values = true, value_parser = secret, value_name = "KEY", help_heading = "Azure")]
+    #[arg(long, env = environment::AZURE_STORAGE_ACCESS_KEY, hide_env_values = true, value_name = "KEY", help_heading = "Azure")]
     azure_storage_access_key: Option<Secret>,
 
     /// URL of a store that is not Azure's own
@@ -131,10 +131,6 @@ pub(crate) struct StorageArgs {
     /// There is no such cache; accepted for existing scripts
     #[arg(long, env = environment::OBJECT_STORE_CACHE_ENDPOINT, hide = true)]
     object_store_cache_endpoint: Option<String>,
-}
-
-fn secret(text: &str) -> Result<Secret, String> {
-    Ok(Secret::new(text))
 }
 
 /// A text that was given: an empty one stands for none, as in unset variables of container files.
