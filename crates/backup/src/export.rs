@@ -3,7 +3,9 @@
 //! The order in which things are taken makes it so. Each may change until it is taken, and what is taken later is never
 //! older than what refers to it:
 //!
-//! 1. The log is pinned: none of its records goes until they are sent. Objects of dead letters are kept too (`holds`).
+//! 1. The log is held: none of its records goes until they are sent. Objects of dead letters are held too. What triggers have
+//!    still to read of it is asked for now: later they will have read more, and only that is in the progress of a later
+//!    snapshot.
 //! 2. The *manifest* is taken as it is, and with it the triggers' progress as of its snapshot. Who holds the [`DataFile`]s of
 //!    the state keeps their objects, whatever compaction does.
 //! 3. The *end of the log*. No record of the log is newer than it, and everything that was answered is not. Records of the
@@ -50,15 +52,12 @@ pub type Hold = Box<dyn Any + Send + Sync>;
 
 /// The log of a running node.
 pub trait LogSource: Send + Sync {
-    /// Until this is dropped, no record is removed.
-    fn pin(&self) -> Hold;
-
     /// The last record that is durable.
     fn durable(&self) -> Lsn;
 
-    /// The record after which everything is needed by a node that starts with this snapshot: the snapshot, or where the
-    /// trigger stands that has the most to read. What is before it in the log may stay behind.
-    fn needed_after(&self, snapshot: Lsn) -> Lsn;
+    /// Where the trigger stands that has the most to read, as far as the log reaches back; the newest record or more where
+    /// none has to read anything.
+    fn read_by_all(&self) -> Lsn;
 
     /// Records in `after < lsn <= until` in order, at most `bytes_max` payload bytes but at least one record. Blocks.
     ///
@@ -79,8 +78,14 @@ pub struct Node {
     pub log: Arc<dyn LogSource>,
     /// Folders below the node whose objects are copied as they are found, in this order.
     pub folders: Vec<Path>,
-    /// Dropped when the folders are copied: what keeps their objects in place until then.
-    pub holds: Vec<Hold>,
+}
+
+/// What is kept in place for a backup, from before it begins.
+pub struct Holds {
+    /// The records of the log. Dropped when they are sent.
+    pub log: Hold,
+    /// The objects of the folders. Dropped when they are sent.
+    pub folders: Hold,
 }
 
 /// Why a backup cannot be taken.
@@ -139,7 +144,6 @@ struct Taken {
     manifest: Arc<ManifestState>,
     progress: Option<(Path, Bytes)>,
     log_after: Lsn,
-    log_pin: Hold,
 }
 
 /// Takes a backup of a running node. Returns when it is decided what the backup will hold; the stream gives it, in the
@@ -149,6 +153,7 @@ struct Taken {
 /// When something cannot be read that is needed to begin.
 pub async fn export(
     node: Node,
+    holds: Holds,
     created_ns: i64,
 ) -> Result<impl Stream<Item = Bytes> + Send + 'static, ExportError> {
     let taken = take(&node, created_ns).await?;
@@ -157,7 +162,7 @@ pub async fn export(
         let (encoder, start) = Encoder::new(&taken.head);
         let mut sending = Sending { encoder, sender };
         let sent = match sending.send(start).await {
-            Ok(()) => send_all(node, taken, &mut sending).await,
+            Ok(()) => send_all(node, holds, taken, &mut sending).await,
             Err(gone) => Err(gone),
         };
         let Sending { encoder, sender } = sending;
@@ -176,11 +181,11 @@ pub async fn export(
 }
 
 async fn take(node: &Node, created_ns: i64) -> Result<Taken, ExportError> {
-    let log_pin = node.log.pin();
+    let read_by_all = node.log.read_by_all();
     let (manifest, progress) = take_manifest(node).await?;
     let snapshot = Lsn(manifest.snapshot_lsn());
     let log_last = node.log.durable().max(snapshot);
-    let log_after = node.log.needed_after(snapshot).min(snapshot);
+    let log_after = read_by_all.min(snapshot);
     let head = StreamHead {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         node_id: node.node_id.clone(),
@@ -195,7 +200,6 @@ async fn take(node: &Node, created_ns: i64) -> Result<Taken, ExportError> {
         manifest,
         progress,
         log_after,
-        log_pin,
     })
 }
 
@@ -219,21 +223,20 @@ async fn take_manifest(node: &Node) -> Result<(Arc<ManifestState>, Option<(Path,
     Err(ExportError::Restless { object })
 }
 
-async fn send_all(mut node: Node, taken: Taken, sending: &mut Sending) -> Result<(), Ended> {
+async fn send_all(node: Node, holds: Holds, taken: Taken, sending: &mut Sending) -> Result<(), Ended> {
     let Taken {
         head,
         manifest,
         progress,
         log_after,
-        log_pin,
     } = taken;
     // What is held for the backup comes first, so that it is held no longer than it must be.
     send_log(&node, log_after, Lsn(head.log_last), sending).await?;
-    drop(log_pin);
+    drop(holds.log);
     for folder in &node.folders {
         send_folder(&node, folder, sending).await?;
     }
-    node.holds.clear();
+    drop(holds.folders);
     if let Some((location, bytes)) = progress {
         let path = below_node(&node.node_id, &location)?;
         sending.object(&path, bytes).await?;

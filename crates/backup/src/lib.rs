@@ -19,11 +19,14 @@ mod import;
 mod index;
 mod object_writer;
 mod place;
+mod readable_bytes;
 mod restore;
 pub mod stream;
+pub mod verify;
 
 pub use error::BackupError;
 pub use import::{Progress, import};
 pub use index::{BackupIndex, BackupObject};
 pub use place::BackupPlace;
-pub use restore::{RestoreReport, check_restored, restore};
+pub use readable_bytes::ReadableBytes;
+pub use restore::{RESTORE_MARK, RestoreReport, check_restored, restore};

@@ -35,7 +35,10 @@ impl BackupPlace {
     }
 
     /// Checks that nothing is there.
-    pub(crate) async fn expect_empty(&self) -> Result<(), BackupError> {
+    ///
+    /// # Errors
+    /// [`BackupError::DestinationNotEmpty`], [`BackupError::Object`].
+    pub async fn expect_empty(&self) -> Result<(), BackupError> {
         let prefix = (!self.prefix.as_ref().is_empty()).then_some(&self.prefix);
         match self.store.list(prefix).next().await {
             None => Ok(()),

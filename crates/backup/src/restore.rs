@@ -1,6 +1,6 @@
 //! From the place of a backup into that of a node.
 //!
-//! A node begins with the object [`MARK`], which goes when everything else is there and was checked. A server does not start
+//! A node begins with the object [`RESTORE_MARK`], which goes when everything else is there and was checked. A server does not start
 //! on a node that has it.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::stream::{Checksum, StreamEnd};
 use crate::{BackupError, BackupPlace, Progress};
 
 /// Name of the object, below the node, that says that a restore has begun and not ended.
-const MARK: &str = "unfinished_restore";
+pub const RESTORE_MARK: &str = "unfinished_restore";
 
 /// What was restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub async fn check_restored(store: &dyn ObjectStore, node_id: &str) -> Result<()
 }
 
 fn mark_path(node_id: &str) -> Path {
-    Path::from(node_id).join(MARK)
+    Path::from(node_id).join(RESTORE_MARK)
 }
 
 async fn expect_no_data(store: &dyn ObjectStore, node_id: &str) -> Result<(), BackupError> {

@@ -41,6 +41,40 @@ pub enum CatalogError {
     /// No table of that identity: it was removed since the caller looked it up (404).
     #[error("the requested resource was not found: table id {0}")]
     TableIdNotFound(TableId),
+    /// Nothing deleted has that name, neither its present one nor the one it had (404).
+    #[error("there is no deleted {kind} '{name}'")]
+    NotDeleted {
+        /// `database` or `table`.
+        kind: &'static str,
+        /// Name that was looked for.
+        name: String,
+    },
+    /// Several deleted things had that name; their present names tell them apart (400).
+    #[error("several deleted {kind}s were called '{name}', name one of them: {}", candidates.join(", "))]
+    AmbiguousName {
+        /// `database` or `table`.
+        kind: &'static str,
+        /// Name that was looked for.
+        name: String,
+        /// Their present names.
+        candidates: Vec<String>,
+    },
+    /// Too late to undelete (409).
+    #[error("the data of {kind} '{name}' is gone, it cannot be undeleted")]
+    DataRemoved {
+        /// `database` or `table`.
+        kind: &'static str,
+        /// Its present name.
+        name: String,
+    },
+    /// The name of what is undeleted belongs to another now (409).
+    #[error("there is another {kind} '{name}' now: delete it first, or undelete under another name")]
+    NameTaken {
+        /// `database` or `table`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
     /// The database name breaks the rule (400).
     #[error(transparent)]
     InvalidDatabaseName(#[from] DatabaseNameError),

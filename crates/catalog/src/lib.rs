@@ -32,6 +32,6 @@ pub use names::{
     DATABASE_NAME_BYTES_MAX, DatabaseNameError, INTERNAL_DATABASE, NAME_BYTES_MAX, Strictness, TIME_COLUMN,
     is_reserved_column, validate_database_name,
 };
-pub use schema::{Column, Database, Deletion, Table};
+pub use schema::{Column, Database, Deletion, KEPT_FOR_EVER_NS, Table};
 pub use state::CatalogState;
 pub use transaction::{Savepoint, Transaction};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tidemill_triggers::TriggerDefinition;
 use uuid::Uuid;
@@ -54,6 +55,31 @@ pub(crate) enum Operation {
     },
     RemoveTable {
         table: TableId,
+    },
+    /// The table's own retention; `None`: that of its database.
+    SetTableRetention {
+        table: TableId,
+        retention_ns: Option<u64>,
+    },
+    /// Takes back the soft deletion of the database alone, under a name that is free.
+    RestoreDatabase {
+        database: DatabaseId,
+        name: Arc<str>,
+    },
+    /// Takes back the soft deletion of the table, under a name that is free.
+    RestoreTable {
+        table: TableId,
+        name: Arc<str>,
+    },
+    /// The data of the deleted database goes, and there is no way back.
+    GiveUpDatabase {
+        database: DatabaseId,
+        at: DateTime<Utc>,
+    },
+    /// The data of the deleted table goes, and there is no way back.
+    GiveUpTable {
+        table: TableId,
+        at: DateTime<Utc>,
     },
     /// Creates the trigger or replaces the one of the same name.
     PutTrigger {

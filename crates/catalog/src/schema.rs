@@ -11,6 +11,9 @@ use tidemill_triggers::TriggerDefinition;
 
 use crate::{CatalogError, ColumnId, DatabaseId, INTERNAL_DATABASE, TIME_COLUMN, TableId};
 
+/// The retention of a table whose rows are kept for ever although its database keeps them for a time only.
+pub const KEPT_FOR_EVER_NS: u64 = u64::MAX;
+
 /// What became of a database or table that was deleted softly: data kept, name free for another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletion {
@@ -20,6 +23,16 @@ pub struct Deletion {
     pub deleted_at: DateTime<Utc>,
     /// When its data may go; `None`: never.
     pub hard_delete_at: Option<DateTime<Utc>>,
+    /// When its data was given up for removal: from then on it cannot be undeleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_removed_at: Option<DateTime<Utc>>,
+}
+
+impl Deletion {
+    /// Whether the time has come at which its data may go.
+    pub fn is_due(&self, now: DateTime<Utc>) -> bool {
+        self.hard_delete_at.is_some_and(|at| at <= now)
+    }
 }
 
 /// A database with its tables and triggers.
@@ -75,6 +88,13 @@ impl Database {
         &*self.name == INTERNAL_DATABASE
     }
 
+    /// How long rows of a table of this database are kept, in nanoseconds: as the table says, or else as the database
+    /// does. `None`: for ever.
+    pub fn retention_of(&self, table: &Table) -> Option<u64> {
+        let retention_ns = table.retention_ns.or(self.retention_ns);
+        retention_ns.filter(|retention_ns| *retention_ns != KEPT_FOR_EVER_NS)
+    }
+
     /// Refuses writes to a database that is marked for deletion.
     ///
     /// # Errors
@@ -98,6 +118,9 @@ pub struct Table {
     pub name: Arc<str>,
     /// In order of creation; a column's position is its [`ColumnId`]. Columns are never removed or changed.
     pub columns: Vec<Column>,
+    /// How long rows are kept, in nanoseconds, where that is not as in the whole database; [`KEPT_FOR_EVER_NS`]: for
+    /// ever. See [`Database::retention_of`].
+    pub retention_ns: Option<u64>,
     /// Set when the table was deleted softly.
     pub deleted: Option<Deletion>,
     time_column: ColumnId,
@@ -111,6 +134,7 @@ impl PartialEq for Table {
             && self.database_id == other.database_id
             && self.name == other.name
             && self.columns == other.columns
+            && self.retention_ns == other.retention_ns
             && self.deleted == other.deleted
     }
 }
@@ -135,6 +159,7 @@ impl Table {
             database_id,
             name,
             columns: Vec::new(),
+            retention_ns: None,
             deleted,
             time_column,
             by_name: HashMap::new(),

@@ -85,6 +85,21 @@ impl CatalogState {
         self.tables.get(id.0)
     }
 
+    /// How long rows of a table are kept, in nanoseconds; `None`: for ever, or there is no such table.
+    pub fn retention_of(&self, id: TableId) -> Option<u64> {
+        let table = self.table_by_id(id)?;
+        self.database_by_id(table.database_id)?.retention_of(table)
+    }
+
+    /// Whether the data of a table is to be kept: it is there, and not given up for removal.
+    pub fn keeps_data_of(&self, id: TableId) -> bool {
+        let table = self.table_by_id(id);
+        table.is_some_and(|table| {
+            let deletion = table.deleted.as_ref();
+            deletion.is_none_or(|deletion| deletion.data_removed_at.is_none())
+        })
+    }
+
     /// Whether there is or was a table of that identity. One that never was is a sign that this catalog is older than
     /// what refers to the table.
     pub fn has_had_table(&self, id: TableId) -> bool {
@@ -200,6 +215,43 @@ impl CatalogState {
                     .remove(&removed.name);
                 Ok(())
             }
+            Operation::SetTableRetention { table, retention_ns } => {
+                let mut changed = self.expect_table(*table)?;
+                changed.retention_ns = *retention_ns;
+                let name = Arc::clone(&changed.name);
+                self.put_table(Some(&name), changed)
+            }
+            Operation::RestoreDatabase { database, name } => {
+                if self.database_names.contains_key(name) {
+                    return Err(format!("database '{name}' is there already"));
+                }
+                let changed = self.database_mut(*database)?;
+                let old_name = std::mem::replace(&mut changed.name, Arc::clone(name));
+                changed.deleted = None;
+                self.database_names.remove(&old_name);
+                self.database_names.insert(Arc::clone(name), *database);
+                Ok(())
+            }
+            Operation::RestoreTable { table, name } => {
+                let mut changed = self.expect_table(*table)?;
+                let old_name = std::mem::replace(&mut changed.name, Arc::clone(name));
+                changed.deleted = None;
+                self.put_table(Some(&old_name), changed)
+            }
+            Operation::GiveUpDatabase { database, at } => {
+                let deletion = self.database_mut(*database)?.deleted.as_mut();
+                let deletion = deletion.ok_or_else(|| format!("database {database} is not deleted"))?;
+                deletion.data_removed_at = Some(*at);
+                Ok(())
+            }
+            Operation::GiveUpTable { table, at } => {
+                let mut changed = self.expect_table(*table)?;
+                let deletion = changed.deleted.as_mut();
+                let deletion = deletion.ok_or_else(|| format!("table {table} is not deleted"))?;
+                deletion.data_removed_at = Some(*at);
+                let name = Arc::clone(&changed.name);
+                self.put_table(Some(&name), changed)
+            }
             Operation::PutTrigger { database, trigger } => {
                 self.next_trigger_id = self.next_trigger_id.max(trigger.trigger_id.saturating_add(1));
                 let name = trigger.trigger_name.as_str().into();
@@ -279,6 +331,8 @@ struct TableImage {
     name: Arc<str>,
     columns: Vec<Column>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    retention_ns: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     deleted: Option<Deletion>,
 }
 
@@ -288,6 +342,7 @@ impl StateImage {
             id: table.id,
             name: Arc::clone(&table.name),
             columns: table.columns.clone(),
+            retention_ns: table.retention_ns,
             deleted: table.deleted.clone(),
         };
         let database_image = |database: &Arc<Database>| DatabaseImage {
@@ -330,7 +385,8 @@ impl StateImage {
                         image.name, image.id
                     ));
                 }
-                let table = Table::new(image.id, database.id, image.name, image.columns, image.deleted)?;
+                let mut table = Table::new(image.id, database.id, image.name, image.columns, image.deleted)?;
+                table.retention_ns = image.retention_ns;
                 let table = Arc::new(table);
                 state.tables.set(table.id.0, Some(Arc::clone(&table)));
                 database.tables.insert(Arc::clone(&table.name), table);

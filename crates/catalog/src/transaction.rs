@@ -1,5 +1,7 @@
 //! What a transaction can do: each method checks the rules, then adds operations to a working copy.
 
+mod undelete;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -75,12 +77,8 @@ impl Transaction {
         if self.state.database(name).is_some() {
             return Err(CatalogError::AlreadyExists);
         }
-        if let Some(limit) = self.limits.databases_max {
-            let counted = |database: &&Arc<Database>| database.deleted.is_none() && !database.is_internal();
-            let existing = self.state.databases().filter(counted).count();
-            if existing >= limit && name != INTERNAL_DATABASE {
-                return Err(CatalogError::TooManyDatabases { limit });
-            }
+        if name != INTERNAL_DATABASE {
+            self.check_database_count()?;
         }
         let id = self.state.next_database_id();
         self.apply(Operation::CreateDatabase {
@@ -103,6 +101,25 @@ impl Transaction {
                 database,
                 retention_ns,
             });
+        }
+        Ok(())
+    }
+
+    /// Sets how long the rows of a table are kept, in nanoseconds: for ever with [`KEPT_FOR_EVER_NS`](crate::KEPT_FOR_EVER_NS),
+    /// as in the whole database with `None`.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`] for the database, [`CatalogError::TableNotFound`].
+    pub fn set_table_retention(
+        &mut self,
+        database: &str,
+        table: &str,
+        retention_ns: Option<u64>,
+    ) -> Result<(), CatalogError> {
+        let table = self.live_table(database, table)?;
+        if table.retention_ns != retention_ns {
+            let table = table.id;
+            self.apply(Operation::SetTableRetention { table, retention_ns });
         }
         Ok(())
     }
@@ -154,13 +171,14 @@ impl Transaction {
         now: DateTime<Utc>,
         hard_delete_at: Option<DateTime<Utc>>,
     ) -> Result<TableId, CatalogError> {
+        let live_table = Arc::clone(self.live_table(database, table)?);
         let database = Arc::clone(self.live_database(database)?);
-        let live_table = database.table(table).filter(|table| table.deleted.is_none());
-        let Some(live_table) = live_table else {
-            let (database, table) = (database.name.to_string(), table.to_owned());
-            return Err(CatalogError::TableNotFound { database, table });
-        };
-        self.apply(soft_deletion_of_table(&database, live_table, now, hard_delete_at));
+        self.apply(soft_deletion_of_table(
+            &database,
+            &live_table,
+            now,
+            hard_delete_at,
+        ));
         Ok(live_table.id)
     }
 
@@ -401,6 +419,17 @@ impl Transaction {
         live.ok_or_else(|| CatalogError::NotFound(name.to_owned()))
     }
 
+    fn live_table(&self, database: &str, table: &str) -> Result<&Arc<Table>, CatalogError> {
+        let live = self
+            .live_database(database)?
+            .table(table)
+            .filter(|table| table.deleted.is_none());
+        live.ok_or_else(|| CatalogError::TableNotFound {
+            database: database.to_owned(),
+            table: table.to_owned(),
+        })
+    }
+
     fn expect_table(&self, id: TableId) -> Result<&Arc<Table>, CatalogError> {
         self.state
             .table_by_id(id)
@@ -416,6 +445,20 @@ impl Transaction {
         match database.trigger(name) {
             Some(trigger) => Ok((database.id, Arc::clone(trigger))),
             None => Err(CatalogError::NotFound(name.to_owned())),
+        }
+    }
+
+    /// There must be room for one more database.
+    fn check_database_count(&self) -> Result<(), CatalogError> {
+        let Some(limit) = self.limits.databases_max else {
+            return Ok(());
+        };
+        let counted = |database: &&Arc<Database>| database.deleted.is_none() && !database.is_internal();
+        let existing = self.state.databases().filter(counted).count();
+        if existing >= limit {
+            Err(CatalogError::TooManyDatabases { limit })
+        } else {
+            Ok(())
         }
     }
 
@@ -502,6 +545,7 @@ fn deletion(name: &Arc<str>, now: DateTime<Utc>, hard_delete_at: Option<DateTime
         original_name: Arc::clone(name),
         deleted_at: now,
         hard_delete_at,
+        data_removed_at: None,
     }
 }
 

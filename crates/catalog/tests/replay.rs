@@ -43,6 +43,11 @@ enum Step {
     AddColumns(u32, Vec<(u8, bool)>),
     DeleteTable(u8, u8),
     RemoveTable(u32),
+    SetTableRetention(u8, u8, Option<u64>),
+    UndeleteDatabase(u8),
+    UndeleteTable(u8, u8, bool),
+    GiveUpDatabase(u8),
+    GiveUpTable(u32),
     CreateTrigger(u8, u8),
     DisableTrigger(u8, u8),
     DeleteTrigger(u8, u8),
@@ -61,6 +66,12 @@ fn any_step() -> impl Strategy<Value = Step> {
         6 => (0u32..8, prop::collection::vec((0u8..5, any::<bool>()), 0..4)).prop_map(|(t, c)| Step::AddColumns(t, c)),
         2 => (database.clone(), table.clone()).prop_map(|(d, t)| Step::DeleteTable(d, t)),
         1 => (0u32..8).prop_map(Step::RemoveTable),
+        2 => (database.clone(), table.clone(), any::<Option<u64>>())
+            .prop_map(|(d, t, r)| Step::SetTableRetention(d, t, r)),
+        2 => database.clone().prop_map(Step::UndeleteDatabase),
+        2 => (database.clone(), table.clone(), any::<bool>()).prop_map(|(d, t, r)| Step::UndeleteTable(d, t, r)),
+        1 => (0u8..6).prop_map(Step::GiveUpDatabase),
+        1 => (0u32..8).prop_map(Step::GiveUpTable),
         3 => (database.clone(), table.clone()).prop_map(|(d, t)| Step::CreateTrigger(d, t)),
         1 => (database.clone(), table.clone()).prop_map(|(d, t)| Step::DisableTrigger(d, t)),
         1 => (database, table).prop_map(|(d, t)| Step::DeleteTrigger(d, t)),
@@ -104,6 +115,17 @@ fn take(step: &Step, t: &mut Transaction) -> Result<(), CatalogError> {
             .soft_delete_table(&database(d), &format!("t{table}"), now, None)
             .map(|_| ()),
         Step::RemoveTable(table) => t.remove_table(TableId(*table)),
+        Step::SetTableRetention(d, table, retention) => {
+            t.set_table_retention(&database(d), &format!("t{table}"), *retention)
+        }
+        Step::UndeleteDatabase(d) => t.undelete_database(&database(d), None).map(|_| ()),
+        Step::UndeleteTable(d, table, renames) => {
+            let new_name = renames.then_some("renamed");
+            t.undelete_table(&database(d), &format!("t{table}"), new_name)
+                .map(|_| ())
+        }
+        Step::GiveUpDatabase(d) => t.give_up_database(DatabaseId(u32::from(*d)), now),
+        Step::GiveUpTable(table) => t.give_up_table(TableId(*table), now),
         Step::CreateTrigger(d, number) => t
             .create_trigger(&database(d), trigger(&format!("tr{number}"), "all_tables"))
             .map(|_| ()),

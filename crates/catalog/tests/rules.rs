@@ -8,7 +8,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use object_store::memory::InMemory;
 use tidemill_catalog::{
-    Catalog, CatalogError, ColumnId, DatabaseId, INTERNAL_DATABASE, Limits, TableId, Transaction,
+    Catalog, CatalogError, ColumnId, DatabaseId, INTERNAL_DATABASE, KEPT_FOR_EVER_NS, Limits, TableId,
+    Transaction,
 };
 use tidemill_lineproto::ColumnType;
 use tidemill_triggers::{TriggerDefinition, TriggerSettings, TriggerSpec};
@@ -474,4 +475,160 @@ async fn watchers_see_each_change_and_nothing_else() {
     );
     let unknown = refusal(&catalog, |t| t.set_retention("nope", None)).await;
     assert_eq!(unknown, "the requested resource was not found: nope");
+}
+
+/// A database with a table.
+async fn with_table(catalog: &Catalog, database: &str, table: &str) -> TableId {
+    let create = |t: &mut Transaction| {
+        let id = match t.state().database(database) {
+            Some(database) => database.id,
+            None => t.create_database(database, None)?,
+        };
+        t.create_table(id, table, columns(&[("host", ColumnType::Tag)]))
+    };
+    catalog.transact(create).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_table_keeps_rows_as_long_as_it_says_and_otherwise_as_its_database_does() {
+    let catalog = open(Limits::default()).await;
+    let table = with_table(&catalog, "db", "cpu").await;
+    let set = async |database: Option<u64>, own: Option<u64>| {
+        let set = |t: &mut Transaction| {
+            t.set_retention("db", database)?;
+            t.set_table_retention("db", "cpu", own)
+        };
+        catalog.transact(set).await.unwrap();
+        catalog.state().retention_of(table)
+    };
+    assert_eq!(set(None, None).await, None);
+    assert_eq!(set(Some(9), None).await, Some(9));
+    assert_eq!(set(Some(9), Some(20)).await, Some(20));
+    assert_eq!(set(None, Some(20)).await, Some(20));
+    assert_eq!(set(Some(9), Some(KEPT_FOR_EVER_NS)).await, None);
+    assert_eq!(catalog.state().retention_of(TableId(99)), None);
+    let sequence = catalog.state().sequence();
+    set(Some(9), Some(KEPT_FOR_EVER_NS)).await;
+    assert_eq!(catalog.state().sequence(), sequence, "what stays is not written");
+    let unknown = refusal(&catalog, |t| t.set_table_retention("db", "zz", None)).await;
+    assert_eq!(unknown, "Table zz not in DB schema for db");
+}
+
+#[tokio::test]
+async fn what_was_deleted_softly_comes_back_with_what_was_deleted_with_it() {
+    let catalog = open(Limits::default()).await;
+    let cpu = with_table(&catalog, "db", "cpu").await;
+    let old = with_table(&catalog, "db", "old").await;
+    let now = at("2026-11-21T06:05:37Z");
+    let delete = |t: &mut Transaction| {
+        t.create_trigger("db", trigger("t", "all_tables"))?;
+        t.soft_delete_table("db", "old", now, None)?;
+        t.soft_delete_database("db", now + chrono::TimeDelta::minutes(1), Some(now))
+    };
+    catalog.transact(delete).await.unwrap();
+
+    let none = refusal(&catalog, |t| t.undelete_database("nope", None)).await;
+    assert_eq!(none, "there is no deleted database 'nope'");
+    let in_deleted = refusal(&catalog, |t| t.undelete_table("db", "old", None)).await;
+    assert_eq!(in_deleted, "the requested resource was not found: db");
+    let restored = catalog
+        .transact(|t| t.undelete_database("db", None))
+        .await
+        .unwrap();
+    assert_eq!(&*restored, "db");
+    let state = catalog.state();
+    let database = state.database("db").unwrap();
+    assert!(database.deleted.is_none());
+    assert_eq!(database.table("cpu").unwrap().id, cpu);
+    assert!(
+        database.table("old").is_none(),
+        "it was deleted by itself, before"
+    );
+    assert!(state.table_by_id(old).unwrap().deleted.is_some());
+    assert!(database.trigger("t").unwrap().disabled);
+
+    let later = now + chrono::TimeDelta::minutes(2);
+    let delete = |t: &mut Transaction| t.soft_delete_database("db", later, None);
+    catalog.transact(delete).await.unwrap();
+    let renamed = catalog.transact(|t| t.undelete_database("db", Some("db2"))).await;
+    assert_eq!(&*renamed.unwrap(), "db2");
+    let state = catalog.state();
+    assert_eq!(
+        state.database("db2").unwrap().trigger("t").unwrap().database_name,
+        "db2"
+    );
+    assert!(state.database("db").is_none());
+
+    // By the present name, and under another one.
+    let renamed = |t: &mut Transaction| t.undelete_table("db2", "old-20261121T060537", Some("older"));
+    assert_eq!(&*catalog.transact(renamed).await.unwrap(), "older");
+    assert_eq!(
+        catalog.state().database("db").unwrap().table("older").unwrap().id,
+        old
+    );
+}
+
+#[tokio::test]
+async fn an_undelete_that_is_not_clear_or_comes_too_late_is_refused() {
+    let catalog = open(Limits {
+        databases_max: Some(1),
+        ..Limits::default()
+    })
+    .await;
+    let now = at("2026-11-21T06:05:37Z");
+    for second in 0..2 {
+        with_table(&catalog, "db", "cpu").await;
+        let now = now + chrono::TimeDelta::seconds(second);
+        let delete = |t: &mut Transaction| t.soft_delete_table("db", "cpu", now, Some(now));
+        catalog.transact(delete).await.unwrap();
+    }
+    assert_eq!(
+        refusal(&catalog, |t| t.undelete_table("db", "cpu", None)).await,
+        "several deleted tables were called 'cpu', name one of them: cpu-20261121T060537, cpu-20261121T060538"
+    );
+    with_table(&catalog, "db", "cpu").await;
+    let first = "cpu-20261121T060537";
+    assert_eq!(
+        refusal(&catalog, |t| t.undelete_table("db", first, None)).await,
+        "there is another table 'cpu' now: delete it first, or undelete under another name"
+    );
+    assert_eq!(
+        refusal(&catalog, |t| t.undelete_table("db", first, Some(""))).await,
+        "name cannot be empty"
+    );
+    let id = catalog.state().database("db").unwrap().table(first).unwrap().id;
+    assert!(catalog.state().keeps_data_of(id));
+    for _ in 0..2 {
+        catalog.transact(|t| t.give_up_table(id, now)).await.unwrap();
+    }
+    assert!(!catalog.state().keeps_data_of(id));
+    assert_eq!(
+        refusal(&catalog, |t| t.undelete_table("db", first, Some("x"))).await,
+        "the data of table 'cpu-20261121T060537' is gone, it cannot be undeleted"
+    );
+    let live = catalog.state().database("db").unwrap().table("cpu").unwrap().id;
+    assert_eq!(
+        refusal(&catalog, |t| t.give_up_table(live, now)).await,
+        "there is no deleted table 'cpu'"
+    );
+
+    catalog
+        .transact(|t| t.soft_delete_database("db", now, None))
+        .await
+        .unwrap();
+    with_table(&catalog, "other", "m").await;
+    assert_eq!(
+        refusal(&catalog, |t| t.undelete_database("db", None)).await,
+        "Adding a new database would exceed limit of 1 databases"
+    );
+    let id = catalog.state().database("db-20261121T060537").unwrap().id;
+    catalog.transact(|t| t.give_up_database(id, now)).await.unwrap();
+    assert_eq!(
+        refusal(&catalog, |t| t.undelete_database("db", Some("db2"))).await,
+        "the data of database 'db-20261121T060537' is gone, it cannot be undeleted"
+    );
+    assert_eq!(
+        refusal(&catalog, |t| t.give_up_database(DatabaseId(99), now)).await,
+        "the requested resource was not found: 99"
+    );
 }

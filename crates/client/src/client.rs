@@ -320,6 +320,12 @@ impl Client {
         ))
     }
 
+    /// Takes a backup of everything that the server stores, as a stream in the server's format for that.
+    pub async fn backup(&self) -> Result<QueryAnswer, ClientError> {
+        let request = self.request(Method::POST, "/api/v3/backup");
+        self.send(request).await.map(QueryAnswer::new)
+    }
+
     /// Lists the packages of the plugins' environment in a format of queries.
     pub async fn list_packages(&self, format: &str) -> Result<QueryAnswer, ClientError> {
         let request = self
@@ -375,11 +381,16 @@ impl Client {
         Err(ClientError::Http { status, body })
     }
 
-    async fn send_json(&self, method: Method, path: &str, body: &impl Serialize) -> Result<(), ClientError> {
+    pub(crate) async fn send_json(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<(), ClientError> {
         self.send(self.request(method, path).json(body)).await.map(drop)
     }
 
-    async fn ask_json<T: DeserializeOwned>(
+    pub(crate) async fn ask_json<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,

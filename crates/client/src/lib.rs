@@ -11,6 +11,7 @@
 mod builder;
 mod client;
 mod error;
+mod lifecycle;
 mod precision;
 mod query;
 mod recording;
@@ -19,6 +20,7 @@ mod requests;
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::ClientError;
+pub use lifecycle::DeleteRows;
 pub use precision::{Precision, UnknownPrecision};
 pub use query::{QueryAnswer, QueryRequest};
 pub use recording::RecordedLine;

@@ -32,6 +32,9 @@ pub struct CreateTable {
     pub tags: Vec<String>,
     /// Its fields.
     pub fields: Vec<Field>,
+    /// How long its rows are kept, if not as long as the database says: a duration, or `infinite`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention_period: Option<String>,
 }
 
 /// A field of a new table.

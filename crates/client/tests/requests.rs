@@ -9,8 +9,8 @@ use std::{
 
 use flate2::read::MultiGzDecoder;
 use tidemill_client::{
-    Client, ClientError, CreateTable, CreateTrigger, Field, FileContent, Install, PluginFile, Precision,
-    QueryRequest, TestSchedule, UpdateTrigger, Wanted, WriteOptions,
+    Client, ClientError, CreateTable, CreateTrigger, DeleteRows, Field, FileContent, Install, PluginFile,
+    Precision, QueryRequest, TestSchedule, UpdateTrigger, Wanted, WriteOptions,
 };
 use tidemill_triggers::{StartAt, TriggerSettings};
 use tokio::{
@@ -193,6 +193,7 @@ async fn databases_and_tables() {
             name: "f".into(),
             field_type: "float64".into(),
         }],
+        retention_period: None,
     };
     client.create_table(&table).await.unwrap();
     assert_eq!(
@@ -201,6 +202,38 @@ async fn databases_and_tables() {
     );
     client.delete_table("a", "t", None).await.unwrap();
     assert_eq!(server.last().line, "DELETE /api/v3/configure/table?db=a&table=t");
+    client.update_table("a", "t", Some("infinite")).await.unwrap();
+    assert_eq!(server.last().line, "PUT /api/v3/configure/table");
+    assert_eq!(
+        server.last().text(),
+        r#"{"db":"a","retention_period":"infinite","table":"t"}"#
+    );
+}
+
+#[tokio::test]
+async fn rows_that_go_and_what_comes_back() {
+    let server = Recorder::start("204 No Content", "").await;
+    let rows = DeleteRows {
+        db: "a".into(),
+        table: "t".into(),
+        start: Some("-5".into()),
+        stop: None,
+        predicate: Some("host = 'a'".into()),
+    };
+    server.client().delete_rows(&rows).await.unwrap();
+    assert_eq!(server.last().line, "POST /api/v3/delete");
+    assert_eq!(
+        server.last().text(),
+        r#"{"db":"a","table":"t","start":"-5","predicate":"host = 'a'"}"#
+    );
+    let server = Recorder::start("200 OK", r#"{"db":"a","table":"t"}"#).await;
+    let client = server.client();
+    assert_eq!(client.undelete_database("a-2", None).await.unwrap(), "a");
+    assert_eq!(server.last().line, "POST /api/v3/configure/database/undelete");
+    assert_eq!(server.last().text(), r#"{"db":"a-2","new_name":null}"#);
+    assert_eq!(client.undelete_table("a", "t-2", Some("t")).await.unwrap(), "t");
+    assert_eq!(server.last().line, "POST /api/v3/configure/table/undelete");
+    assert_eq!(server.last().text(), r#"{"db":"a","new_name":"t","table":"t-2"}"#);
 }
 
 #[tokio::test]

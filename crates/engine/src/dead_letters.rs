@@ -18,7 +18,11 @@ use tidemill_catalog::DatabaseId;
 use tidemill_ingest::{Ingest, StateChange, TriggerKey};
 use tidemill_worker_proto::{TableWrites, Work};
 
+use crate::held_removals::{HeldRemovals, RemovalsHeld};
 use crate::plugin_state::RESERVED_PREFIX;
+
+/// Where they lie, below the node.
+pub(crate) const FOLDER: &str = "dead_letters";
 
 /// Letters that are kept on one node; their heads are in memory.
 const LETTERS_MAX: usize = 10_000;
@@ -135,6 +139,7 @@ pub(crate) enum DeadLetterError {
 /// The dead letters of all triggers of a node.
 pub struct DeadLetters {
     store: Arc<dyn ObjectStore>,
+    removals: Arc<HeldRemovals>,
     folder: Path,
     letters: Mutex<Letters>,
 }
@@ -170,10 +175,16 @@ impl DeadLetters {
     /// The letters in the folder of a node, of which none counts yet.
     pub fn new(store: Arc<dyn ObjectStore>, node_id: &str) -> Self {
         Self {
+            removals: HeldRemovals::new(Arc::clone(&store)),
             store,
-            folder: Path::from(node_id).join("dead_letters"),
+            folder: Path::from(node_id).join(FOLDER),
             letters: Mutex::default(),
         }
+    }
+
+    /// Keeps the objects of all letters in place, also of those that are settled meanwhile.
+    pub(crate) fn hold_removals(&self) -> RemovalsHeld {
+        self.removals.hold()
     }
 
     /// Takes the letters into memory that count, as the log says, and removes all others.
@@ -202,7 +213,7 @@ impl DeadLetters {
             return Ok(None);
         };
         if ingest.state_value(trigger, &mark_key(&run_id)).is_none() {
-            self.remove_object(&object.location).await;
+            self.removals.remove(&object.location).await;
             return Ok(None);
         }
         match self.read_head(object).await {
@@ -343,20 +354,13 @@ impl DeadLetters {
     /// Forgets a letter whose [mark](clear_mark) is gone from the record.
     pub(crate) async fn settled(&self, trigger: TriggerKey, run_id: &str) {
         self.letters.lock().remove(trigger, run_id);
-        self.remove_object(&self.location(trigger, run_id)).await;
+        self.removals.remove(&self.location(trigger, run_id)).await;
     }
 
     /// Forgets all letters of a trigger that is gone, with its state and its marks.
     pub(crate) async fn forget(&self, trigger: TriggerKey) {
         for letter in self.of_trigger(trigger) {
             self.settled(trigger, &letter.head.run_id).await;
-        }
-    }
-
-    /// Removes an object. If that fails, it is without a mark and goes when the server starts next.
-    async fn remove_object(&self, location: &Path) {
-        if let Err(error) = self.store.delete(location).await {
-            tracing::warn!(%error, object = %location, "could not remove a dead letter that is settled");
         }
     }
 
@@ -406,11 +410,11 @@ fn encode(head: &LetterHead, batch: &Bytes) -> Bytes {
     content.freeze()
 }
 
-fn head_length(content: &[u8]) -> Option<u32> {
+pub(crate) fn head_length(content: &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes(content.get(..4)?.try_into().ok()?))
 }
 
-fn parse_head(content: &[u8]) -> Option<LetterHead> {
+pub(crate) fn parse_head(content: &[u8]) -> Option<LetterHead> {
     let length = head_length(content)? as usize;
     let head: LetterHead = serde_json::from_slice(content.get(4..4 + length)?).ok()?;
     (head.format == FORMAT_VERSION).then_some(head)

@@ -1,12 +1,18 @@
 //! What a run leaves behind: the lines it collected, committed together with the progress of its trigger
 //! (engine.md 0.11, 0.26, 3.3).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tidemill_catalog::CatalogError;
 use tidemill_ingest::{DatabaseLines, Ingest, RunCommit, StateChange, TriggerProgress, WriteError};
 use tidemill_worker_proto::DatabaseWrites;
+use tokio::time::Instant;
 
 use crate::plugin_logs::now_ns;
+
+/// How long to wait before a commit is tried again for which there was no room.
+const ROOM_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// What a finished run leaves behind.
 #[derive(Debug)]
@@ -75,16 +81,44 @@ pub(crate) async fn commit(
         depth,
         received_ns: now_ns(),
     };
-    match ingest.commit_run(run).await {
-        Ok(outcome) => Ok(outcome.rows),
-        Err((_, error @ WriteError::StateTooLarge { .. })) => Err(error.to_string()),
-        Err((database, WriteError::InvalidDatabaseName(_))) => {
-            Err(format!("invalid database name: {database}"))
+    let committed = ingest.commit_run(run).await;
+    committed.map(|outcome| outcome.rows).map_err(not_committed)
+}
+
+/// As [`commit`], but waits while the server is out of memory for rows or out of space, which is not the plugin's
+/// fault: at most `wait_max`.
+pub(crate) async fn commit_when_there_is_room(
+    ingest: &Ingest,
+    writes: Vec<DatabaseLines>,
+    progress: TriggerProgress,
+    depth: u16,
+    wait_max: Duration,
+) -> Result<usize, String> {
+    let run = RunCommit {
+        writes,
+        progress,
+        depth,
+        received_ns: now_ns(),
+    };
+    let end = Instant::now() + wait_max;
+    loop {
+        match ingest.commit_run(run.clone()).await {
+            Ok(outcome) => return Ok(outcome.rows),
+            Err((_, error)) if error.is_out_of_room() && Instant::now() < end => {
+                tokio::time::sleep(ROOM_RETRY_DELAY).await;
+            }
+            Err(failure) => return Err(not_committed(failure)),
         }
-        Err((database, error)) => Err(format!(
-            "error writing back lines to {database}: {}",
-            refusal(error)
-        )),
+    }
+}
+
+/// Why a run was not committed, with the database whose lines were refused.
+fn not_committed((database, error): (String, WriteError)) -> String {
+    match error {
+        error if error.is_out_of_room() => format!("error writing back lines: {}", refusal(error)),
+        WriteError::StateTooLarge { .. } => error.to_string(),
+        WriteError::InvalidDatabaseName(_) => format!("invalid database name: {database}"),
+        error => format!("error writing back lines to {database}: {}", refusal(error)),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::dead_letters::DeadLetters;
 use crate::error::{EngineError, trigger_change_failed};
 use crate::global_cache::GlobalCache;
+use crate::held_removals::RemovalsHeld;
 use crate::launcher::Launcher;
 use crate::observations::Observations;
 use crate::plugin_files::PluginFiles;
@@ -229,6 +230,11 @@ impl Engine {
             self.services.dead_letters.forget(key).await;
         }
         Ok(())
+    }
+
+    /// Keeps the objects of all dead letters in place, also of those that are settled meanwhile.
+    pub fn hold_dead_letters(&self) -> RemovalsHeld {
+        self.services.dead_letters.hold_removals()
     }
 
     /// Enables a trigger. One that is enabled and waits for Python or its plugin, or has ended, tries again at once.

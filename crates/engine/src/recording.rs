@@ -27,7 +27,7 @@ use crate::error::EngineError;
 use crate::requests::{RecordNext, StartRecording};
 use crate::row_batches::by_table;
 use crate::services::Services;
-use crate::writes_runner::{LogRead, read_log, run_id, table_filter};
+use crate::writes_runner::{LogRead, ReadBounds, read_log, run_id, table_filter};
 
 const FORMAT: &str = "tidemill-recording";
 const VERSION: u32 = 1;
@@ -165,9 +165,12 @@ impl Recordings {
         after: u64,
     ) -> Result<RecordedRun, EngineError> {
         let _permit = self.reads.acquire().await.expect("the semaphore is never closed");
-        let share = self.services.concurrency(&definition.settings);
+        let bounds = ReadBounds {
+            bytes_max: self.services.config.run_bytes_max,
+            share: self.services.concurrency(&definition.settings),
+        };
         let filter = |state: &Arc<CatalogState>| table_filter(state, key.database, &definition.spec);
-        let (state, mut batches, Lsn(through)) = read_log(&self.services, Lsn(after), share, filter)
+        let (state, mut batches, Lsn(through)) = read_log(&self.services, Lsn(after), bounds, filter)
             .await
             .map_err(|error| EngineError::Log(error.to_string()))?;
         // The trigger is not given rows that triggers feed one another with.

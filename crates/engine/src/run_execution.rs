@@ -148,9 +148,14 @@ async fn make_attempt(
         let cursor = progress.cursor.clone();
         progress.state.extend(effects.state);
         progress.state.extend(request.settles.clone());
-        let lines = effects::commit(&session.services.ingest, effects.lines, progress, request.depth)
-            .await
-            .map_err(RunError::WriteBack)?;
+        let lines = effects::commit_when_there_is_room(
+            &session.services.ingest,
+            effects.lines,
+            progress,
+            request.depth,
+            session.run_timeout(),
+        );
+        let lines = lines.await.map_err(RunError::WriteBack)?;
         (Committed::WithProgress(cursor), lines)
     };
     session

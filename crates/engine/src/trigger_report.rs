@@ -121,6 +121,10 @@ pub struct TriggerReport {
     pub skipped_runs: u64,
     /// Rows of runs that were given up.
     pub skipped_rows: u64,
+    /// Records of the log that were removed before the trigger had read them (`--trigger-backlog-limit`).
+    pub skipped_records: u64,
+    /// When it was first moved on past such records, in nanoseconds since the epoch.
+    pub skipped_since_ns: Option<i64>,
     /// Processes that were started in the place of others.
     pub restarts: u64,
     /// Processes that the server has killed.
@@ -202,6 +206,8 @@ impl TriggerReport {
             refused_requests: stats.refused_requests.get(),
             skipped_runs: stats.skipped_runs.get(),
             skipped_rows: stats.skipped_rows.get(),
+            skipped_records: stats.skipped_records.get(),
+            skipped_since_ns: stats.skipped_since_ns(),
             restarts: stats.restarts.get(),
             kills: stats.processes_killed.get(),
             last_run: stats.last_run(),
@@ -300,6 +306,8 @@ pub(crate) fn status_schema() -> SchemaRef {
         ("lag_bytes", DataType::Int64, true),
         ("lag_seconds", DataType::Float64, true),
         ("lag_is_estimated", DataType::Boolean, true),
+        ("skipped_records", DataType::Int64, false),
+        ("skipped_since", time(), true),
     ];
     let fields = columns.map(|(name, data_type, is_nullable)| Field::new(name, data_type, is_nullable));
     Arc::new(Schema::new(fields.to_vec()))
@@ -348,6 +356,8 @@ pub(crate) fn status_rows(reports: &[TriggerReport]) -> RecordBatch {
         numbers(|report| report.lag?.backlog.bytes),
         Arc::new(lag_seconds.collect::<Float64Array>()),
         Arc::new(estimated.collect::<BooleanArray>()),
+        numbers(|report| Some(report.skipped_records)),
+        times(|report| report.skipped_since_ns),
     ];
     RecordBatch::try_new(status_schema(), columns).expect("columns are made as the schema says")
 }

@@ -72,6 +72,10 @@ pub(crate) struct TriggerStats {
     pub(crate) skipped_runs: Count,
     /// Rows of runs that were given up.
     pub(crate) skipped_rows: Count,
+    /// Records of the log that were removed before the trigger had read them.
+    pub(crate) skipped_records: Count,
+    /// When the first of these was missed in nanoseconds since the epoch, or the least number.
+    skipped_since_ns: AtomicI64,
     /// Processes that were started in the place of others.
     pub(crate) restarts: Count,
     /// Processes that were killed by the server.
@@ -106,6 +110,8 @@ impl TriggerStats {
             refused_requests: Count::default(),
             skipped_runs: Count::default(),
             skipped_rows: Count::default(),
+            skipped_records: Count::default(),
+            skipped_since_ns: AtomicI64::new(i64::MIN),
             restarts: Count::default(),
             processes_killed: Count::default(),
             last_run_ns: AtomicI64::new(i64::MIN),
@@ -200,6 +206,23 @@ impl TriggerStats {
     /// The trigger has read the log so far.
     pub(crate) fn set_position(&self, through: u64) {
         self.position.fetch_max(through, Ordering::Relaxed);
+    }
+
+    /// The trigger goes on without records that it has not read.
+    pub(crate) fn records_skipped(&self, records: u64, text: Arc<str>) {
+        self.skipped_records.add(records);
+        let unset = i64::MIN;
+        // Only the first counts.
+        let _ = self
+            .skipped_since_ns
+            .compare_exchange(unset, now_ns(), Ordering::Relaxed, Ordering::Relaxed);
+        self.error(text);
+    }
+
+    /// Since when records were skipped, in nanoseconds since the epoch, if they were.
+    pub(crate) fn skipped_since_ns(&self) -> Option<i64> {
+        let since_ns = self.skipped_since_ns.load(Ordering::Relaxed);
+        (since_ns != i64::MIN).then_some(since_ns)
     }
 
     pub(crate) fn attempt_failed(&self, status: RunStatus, text: Arc<str>) {

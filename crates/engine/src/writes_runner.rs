@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,7 +14,7 @@ use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tidemill_catalog::{CatalogState, DatabaseId};
 use tidemill_ingest::{
-    CommittedBatch, Lsn, ReadLimits, TableFilter, TriggerKey, TriggerProgress, WriteError,
+    CommittedBatch, Lsn, ReadLimits, TableFilter, TriggerKey, TriggerProgress, WalError, WriteError,
 };
 use tidemill_triggers::{Cursor, LogRange, Position, RunTicket, TriggerSpec};
 use tidemill_worker_proto::Work;
@@ -38,6 +39,8 @@ const PROGRESS_DELAY: Duration = Duration::from_secs(1);
 const JOINED_DEPTH_DIVISOR: u16 = 4;
 /// A loop of triggers is reported at most this often.
 const LOOP_REPORT_INTERVAL: Duration = Duration::from_mins(1);
+/// Bytes that a trigger reads first after its start.
+const FIRST_READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long to wait before the log is read again after it could not be read.
 const READ_RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -76,9 +79,9 @@ pub(crate) async fn run(session: &Arc<Session>, stop: &CancellationToken) -> Run
                 break;
             }
         }
-        session
-            .stats
-            .set_position(reader.cursor.lock().position().through());
+        let read_through = reader.cursor.lock().position().through();
+        session.stats.set_position(read_through);
+        session.services.ingest.note_read(session.key, Lsn(read_through));
         let record_at = unrecorded_since.map(|since| since + PROGRESS_DELAY);
         tokio::select! {
             () = stop.cancelled() => break RunnerExit::Stopped,
@@ -159,6 +162,9 @@ struct LogReader {
     /// The tables to read, and the state of the catalog that they are from.
     filter: Mutex<Option<(Arc<CatalogState>, TableFilter)>>,
     loop_reported: Mutex<Option<Instant>>,
+    /// What is read at once; it grows from a little up to what a run may be given. So a server that comes up with many
+    /// triggers that lag does not read a large part of the log for each of them first.
+    read_bytes_max: AtomicUsize,
 }
 
 impl LogReader {
@@ -181,6 +187,7 @@ impl LogReader {
             cursor: Mutex::new(Cursor::new(position)),
             filter: Mutex::new(None),
             loop_reported: Mutex::new(None),
+            read_bytes_max: AtomicUsize::new(FIRST_READ_BYTES_MAX.min(session.services.config.run_bytes_max)),
         }
     }
 
@@ -211,10 +218,14 @@ impl LogReader {
     async fn next_run(&self) -> Result<Found, String> {
         loop {
             let after = self.cursor.lock().started_through();
-            let (state, mut batches, next) = self
-                .read_after(Lsn(after))
-                .await
-                .map_err(|error| error.to_string())?;
+            let (state, mut batches, next) = match self.read_after(Lsn(after)).await {
+                Ok(read) => read,
+                Err(WriteError::Wal(WalError::Removed { first, .. })) if first.0 > after + 1 => {
+                    self.skip_removed(after, first.0 - 1);
+                    continue;
+                }
+                Err(error) => return Err(error.to_string()),
+            };
             if next.0 <= after {
                 return Ok(Found::Nothing);
             }
@@ -250,9 +261,38 @@ impl LogReader {
 
     /// What was written after a position.
     async fn read_after(&self, after: Lsn) -> Result<LogRead, WriteError> {
-        // Runs that are in flight together share the bounds of one.
-        let share = self.session.concurrency();
-        read_log(&self.session.services, after, share, |state| self.filter(state)).await
+        let bytes_max = self.read_bytes_max.load(Ordering::Relaxed);
+        let bounds = ReadBounds {
+            bytes_max,
+            // Runs that are in flight together share the bounds of one.
+            share: self.session.concurrency(),
+        };
+        let read = read_log(&self.session.services, after, bounds, |state| self.filter(state)).await?;
+        let grown = bytes_max
+            .saturating_mul(2)
+            .min(self.session.services.config.run_bytes_max);
+        self.read_bytes_max.store(grown, Ordering::Relaxed);
+        Ok(read)
+    }
+
+    /// Goes on behind records that are not in the log any more, and says so: here, and in the log of the server.
+    fn skip_removed(&self, after: u64, through: u64) {
+        let records = through - after;
+        let text = format!(
+            "{records} records of the log, {} to {through}, were removed before this trigger had read them, because it \
+             lagged by more than the server keeps (--trigger-backlog-limit) or the disk was full; it goes on with the next one",
+            after + 1
+        );
+        tracing::warn!(
+            trigger = self.session.definition.trigger_name,
+            database = self.session.definition.database_name,
+            records,
+            through,
+            "a trigger skips records that were removed from the log before it had read them"
+        );
+        self.session.stats.records_skipped(records, text.as_str().into());
+        self.session.log.error(text);
+        self.cursor.lock().skip_through(through);
     }
 
     fn filter(&self, state: &Arc<CatalogState>) -> TableFilter {
@@ -305,16 +345,25 @@ impl LogReader {
 /// Committed batches with a state of the catalog that knows their tables, and where to read on.
 pub(crate) type LogRead = (Arc<CatalogState>, Vec<CommittedBatch>, Lsn);
 
+/// How much is read at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadBounds {
+    /// Bytes after which no further commit is read.
+    pub(crate) bytes_max: usize,
+    /// How many share these bytes, and the rows of a run.
+    pub(crate) share: usize,
+}
+
 /// What one run may be given of what was written after a position, read with a filter that knows every table in it.
 pub(crate) async fn read_log(
     services: &Services,
     after: Lsn,
-    share: usize,
+    bounds: ReadBounds,
     filter: impl Fn(&Arc<CatalogState>) -> TableFilter,
 ) -> Result<LogRead, WriteError> {
     let limits = ReadLimits {
-        rows: (services.config.run_rows_max / share).max(1),
-        bytes: (services.config.run_bytes_max / share).max(1),
+        rows: (services.config.run_rows_max / bounds.share).max(1),
+        bytes: (bounds.bytes_max / bounds.share).max(1),
         joined_depth_max: services.config.trigger_depth_max / JOINED_DEPTH_DIVISOR,
     };
     let catalog = services.catalog();

@@ -3,17 +3,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tidemill_catalog::{Catalog, CatalogError, CatalogState, Transaction, validate_database_name};
 use tidemill_lineproto::{LineError, ParseOptions, ParsedBody, Precision, parse};
-use tidemill_store::{Store, TableBatch};
+use tidemill_store::{Frozen, Storage, Store, TableBatch};
 use tidemill_triggers::Position;
 use tidemill_wal::{Lsn, Medium, Pending, Wal, WalConfig, WalError};
 use tokio::sync::watch;
 
-use crate::progress::{TriggerKey, Triggers};
+use crate::progress::{TriggerKey, TriggerProgress, Triggers};
+use crate::progress_image::{self, ProgressImageError};
 use crate::record::{self, Commit};
 use crate::replay::{ReplayError, decode_known};
+use crate::replay_room::ReplayRoom;
 use crate::resolve::Resolution;
+use crate::snapshot_config::SnapshotConfig;
+use crate::snapshots::Snapshots;
 use crate::tail::{Backlog, ReadLimits, TableFilter, Tail, TailRead};
 use crate::write::{DatabaseLines, NameRule, RunCommit, WriteError, WriteOutcome, WriteRequest};
 
@@ -36,6 +41,19 @@ pub struct IngestConfig {
     pub wal: WalConfig,
     /// Bytes of recent commits kept decoded for triggers.
     pub tail_bytes_max: usize,
+    /// When the buffer becomes files, and how much of the log is kept.
+    pub snapshot: SnapshotConfig,
+}
+
+impl Default for IngestConfig {
+    /// 64 MiB of recent commits, and the defaults of the parts.
+    fn default() -> Self {
+        Self {
+            wal: WalConfig::default(),
+            tail_bytes_max: 64 * 1024 * 1024,
+            snapshot: SnapshotConfig::default(),
+        }
+    }
 }
 
 /// Why the write path cannot be opened.
@@ -45,26 +63,38 @@ pub enum OpenError {
     /// The log cannot be opened or is damaged.
     #[error(transparent)]
     Wal(#[from] WalError),
+    /// The progress of the triggers is damaged.
+    #[error(transparent)]
+    Progress(#[from] ProgressImageError),
 }
 
 /// The write path: shared by everything that writes.
 pub struct Ingest {
     catalog: Arc<Catalog>,
-    store: Arc<Store>,
-    wal: Wal<Arc<Commit>>,
-    published: Arc<Published>,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) wal: Wal<Arc<Commit>>,
+    pub(crate) published: Arc<Published>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    /// Bytes of records that were replayed when the log was opened.
+    replayed_bytes: u64,
 }
 
 /// What the publish step maintains.
-struct Published {
+pub(crate) struct Published {
     store: Arc<Store>,
     tail: Tail,
     triggers: Triggers,
+    /// The newest commit in all of these; held while one is made visible, so that whoever holds it sees whole commits.
+    last: Mutex<Lsn>,
 }
 
 impl Published {
     /// Makes one commit visible. Called in log order: by the replay, then by the log's thread.
     fn commit(&self, lsn: Lsn, commit: &Arc<Commit>) {
+        let mut last = self.last.lock();
+        for delete in &commit.deletes {
+            self.store.apply_delete(&delete.at(lsn));
+        }
         for batch in &commit.tables {
             self.store.apply(lsn.0, batch);
         }
@@ -72,6 +102,23 @@ impl Published {
             self.triggers.advance(progress);
         }
         self.tail.push(lsn, Arc::clone(commit));
+        *last = lsn;
+    }
+
+    /// The newest commit.
+    pub(crate) fn last(&self) -> Lsn {
+        *self.last.lock()
+    }
+
+    /// Freezes the buffer and copies the progress of the triggers, both as of the same place in the log.
+    pub(crate) fn freeze(&self) -> (Frozen, Vec<TriggerProgress>) {
+        let last = self.last.lock();
+        (self.store.freeze(last.0), self.triggers.image())
+    }
+
+    /// Takes over positions that have become durable with a snapshot.
+    pub(crate) fn merge_cursors(&self, image: &[TriggerProgress]) {
+        self.triggers.merge_cursors(image);
     }
 }
 
@@ -182,37 +229,59 @@ struct Accepted {
 }
 
 impl Ingest {
-    /// Opens the log, replays it into `store`, and starts taking writes. Blocks while it reads.
+    /// Opens the log, replays what is in no file, and starts taking writes. Blocks while it reads, and while it writes files:
+    /// what is replayed never takes much more memory than the buffer may have. For these it needs a tokio runtime, which
+    /// it is not to be called on.
     pub fn open(
         medium: Box<dyn Medium>,
         config: IngestConfig,
         catalog: Arc<Catalog>,
-        store: Arc<Store>,
+        storage: Arc<Storage>,
     ) -> Result<Self, OpenError> {
+        let IngestConfig {
+            mut wal,
+            tail_bytes_max,
+            snapshot,
+        } = config;
+        let snapshot_lsn = Lsn(storage.snapshot_lsn());
+        wal.replay_after = wal.replay_after.max(snapshot_lsn);
+        let store = Arc::clone(storage.store());
         let published = Arc::new(Published {
             store: Arc::clone(&store),
-            tail: Tail::new(config.tail_bytes_max, config.wal.replay_after),
+            tail: Tail::new(tail_bytes_max, wal.replay_after),
             triggers: Triggers::default(),
+            last: Mutex::new(wal.replay_after),
         });
+        if let Some(image) = storage.take_progress() {
+            for progress in progress_image::decode(snapshot_lsn, &image)? {
+                published.triggers.advance(&progress);
+            }
+        }
         let state = catalog.state();
+        let mut replay_room = ReplayRoom::new(&storage, &published, &state, &snapshot);
         let replaying = Arc::clone(&published);
-        let replay = move |lsn: Lsn, payload: &[u8]| -> Result<(), ReplayError> {
+        let replay = |lsn: Lsn, payload: &[u8]| -> Result<(), ReplayError> {
             replaying.commit(lsn, &Arc::new(decode_known(payload, &state)?));
-            Ok(())
+            replay_room.make(payload.len())
         };
-        let publishing = Arc::clone(&published);
+        let snapshots = Arc::new(Snapshots::new(snapshot.clone()));
+        let (publishing, watching) = (Arc::clone(&published), Arc::clone(&snapshots));
         let publish = move |group: &mut Vec<(Lsn, Arc<Commit>)>| {
             for (lsn, commit) in group.drain(..) {
                 publishing.commit(lsn, &commit);
             }
+            watching.note_buffer(store.total_bytes());
         };
-        let wal = Wal::open(medium, config.wal, replay, publish)?;
+        let wal = Wal::open(medium, wal, replay, publish)?;
+        let replayed_bytes = replay_room.bytes_since_snapshot();
         published.triggers.retain_known(&catalog.state());
         Ok(Self {
             catalog,
-            store,
+            storage,
             wal,
             published,
+            snapshots,
+            replayed_bytes,
         })
     }
 
@@ -223,7 +292,28 @@ impl Ingest {
 
     /// The memory buffer that commits become visible in.
     pub fn store(&self) -> &Arc<Store> {
-        &self.store
+        self.storage.store()
+    }
+
+    /// Everything that holds rows: the buffer, the files and the manifest.
+    pub fn storage(&self) -> &Arc<Storage> {
+        &self.storage
+    }
+
+    /// Bytes of the log in no snapshot when it was opened, and written since.
+    pub(crate) fn log_bytes_written(&self) -> u64 {
+        self.replayed_bytes + self.wal.stats().bytes
+    }
+
+    /// Waits until something has reached its limit, so that [`snapshot_once`](Self::snapshot_once) has something to do.
+    pub async fn until_asked_for_snapshot(&self) {
+        self.snapshots.asked().await;
+    }
+
+    /// Notes that a trigger has run, or passed over, everything up to a record, and that what its runs wrote is durable. The
+    /// next snapshot makes this durable too, and lets the log go.
+    pub fn note_read(&self, trigger: TriggerKey, through: Lsn) {
+        self.published.triggers.note_seen(trigger, through.0);
     }
 
     /// The newest visible commit; changes wake triggers.
@@ -305,6 +395,7 @@ impl Ingest {
             received_ns,
             name_rule,
         };
+        self.until_there_is_room().await?;
         let Accepted {
             batches,
             rows,
@@ -323,15 +414,15 @@ impl Ingest {
         let pending = self
             .append(Commit {
                 tables: batches,
-                progress: Vec::new(),
                 time_ns: received_ns,
                 depth,
+                ..Commit::default()
             })
             .await?;
         let lsn = if no_sync {
             None
         } else {
-            Some(pending.durable().await?)
+            Some(self.durable(pending).await?)
         };
         Ok(WriteOutcome { lsn, ..outcome })
     }
@@ -357,6 +448,10 @@ impl Ingest {
             }
         }
         let writes = joined_by_database(writes);
+        if !writes.is_empty() {
+            let room = self.until_there_is_room().await;
+            room.map_err(|error| (String::new(), error))?;
+        }
         if writes.len() > 1 {
             // The schema of one database must not change for lines that another one's refusal takes back.
             for write in &writes {
@@ -387,19 +482,37 @@ impl Ingest {
             progress: vec![progress],
             time_ns: received_ns,
             depth,
+            ..Commit::default()
         };
         let log_failed = |error| (String::new(), error);
         let pending = self.append(commit).await.map_err(log_failed)?;
         if !wrote && !has_state {
             return Ok(outcome);
         }
-        match pending.durable().await {
+        match self.durable(pending).await {
             Ok(lsn) => Ok(WriteOutcome {
                 lsn: Some(lsn),
                 ..outcome
             }),
-            Err(error) => Err(log_failed(error.into())),
+            Err(error) => Err(log_failed(error)),
         }
+    }
+
+    /// Waits a little for room in the buffer, where there is none.
+    async fn until_there_is_room(&self) -> Result<(), WriteError> {
+        let (snapshots, store) = (&self.snapshots, self.store());
+        if snapshots.room.is_there(store) {
+            return Ok(());
+        }
+        snapshots.ask();
+        snapshots.room.wait(store, || snapshots.is_failing()).await
+    }
+
+    async fn durable(&self, pending: Pending) -> Result<Lsn, WriteError> {
+        Ok(pending
+            .durable()
+            .await
+            .inspect_err(|error| self.snapshots.note_log_failure(error))?)
     }
 
     /// What a reader at `cursor` has yet to read, told from the tail: costs little however much it is.
@@ -504,7 +617,7 @@ impl Ingest {
         Ok(())
     }
 
-    async fn append(&self, commit: Commit) -> Result<Pending, WriteError> {
+    pub(crate) async fn append(&self, commit: Commit) -> Result<Pending, WriteError> {
         let commit = Arc::new(commit);
         let encoding = Arc::clone(&commit);
         let payload = offload(commit.memory_bytes(), move || record::encode(&encoding)).await?;

@@ -1,6 +1,6 @@
 //! How far triggers have read: kept in the log, in the same record as what their runs wrote.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -88,6 +88,8 @@ impl Recorded {
 #[derive(Debug, Default)]
 pub(crate) struct Triggers {
     by_trigger: RwLock<HashMap<TriggerKey, Recorded>>,
+    /// How far triggers that run have come. A trigger that passes over what is not for it leaves no record of that.
+    seen: RwLock<HashMap<TriggerKey, u64>>,
 }
 
 impl Triggers {
@@ -141,6 +143,50 @@ impl Triggers {
 
     pub(crate) fn forget(&self, trigger: TriggerKey) {
         self.by_trigger.write().remove(&trigger);
+        self.seen.write().remove(&trigger);
+    }
+
+    /// Notes that a trigger has run, or passed over, everything up to a record, and that what its runs wrote is durable.
+    pub(crate) fn note_seen(&self, trigger: TriggerKey, through: u64) {
+        let mut seen = self.seen.write();
+        let known = seen.entry(trigger).or_default();
+        *known = through.max(*known);
+    }
+
+    /// The progress and the whole state of every trigger, by trigger: what [`advance`](Self::advance) makes the same of.
+    pub(crate) fn image(&self) -> Vec<TriggerProgress> {
+        let by_trigger = self.by_trigger.read();
+        let seen = self.seen.read();
+        let keys: BTreeSet<TriggerKey> = by_trigger.keys().chain(seen.keys()).copied().collect();
+        let none = Recorded::default();
+        let progress = keys.into_iter().map(|trigger| {
+            let recorded = by_trigger.get(&trigger).unwrap_or(&none);
+            let mut cursor = recorded.cursor.clone();
+            if let Some(through) = seen.get(&trigger) {
+                cursor.merge(&Position::at(*through));
+            }
+            let state = recorded.state.iter().map(|(key, value)| StateChange {
+                key: key.clone(),
+                value: Some(value.clone()),
+            });
+            TriggerProgress {
+                trigger,
+                cursor,
+                state: state.collect(),
+                scheduled_ns: recorded.scheduled_ns,
+            }
+        });
+        progress.collect()
+    }
+
+    /// Takes over positions that have become durable with a snapshot.
+    pub(crate) fn merge_cursors(&self, image: &[TriggerProgress]) {
+        let mut by_trigger = self.by_trigger.write();
+        for progress in image {
+            // One that is not there was forgotten meanwhile, or has only been seen: then it is nobody's record.
+            let recorded = by_trigger.entry(progress.trigger).or_default();
+            recorded.cursor.merge(&progress.cursor);
+        }
     }
 
     /// Forgets the triggers that are not in the catalog.
@@ -198,6 +244,39 @@ mod tests {
         let changes = [change("a", None), change("long", Some(b"4444"))];
         assert_eq!(triggers.state_bytes_after(TRIGGER, &[]), 4);
         assert_eq!(triggers.state_bytes_after(TRIGGER, &changes), 8);
+    }
+
+    #[test]
+    fn an_image_has_all_that_the_records_had_and_what_was_passed_over() {
+        let triggers = Triggers::default();
+        let other = TriggerKey {
+            trigger_id: 9,
+            ..TRIGGER
+        };
+        triggers.advance(&TriggerProgress {
+            state: vec![StateChange {
+                key: "a".to_owned(),
+                value: Some(Bytes::from_static(b"1")),
+            }],
+            scheduled_ns: Some(5),
+            ..TriggerProgress::through(TRIGGER, Lsn(3))
+        });
+        triggers.note_seen(TRIGGER, 8);
+        triggers.note_seen(TRIGGER, 7);
+        triggers.note_seen(other, 4);
+        assert_eq!(triggers.cursor(TRIGGER), Some(Position::at(3)));
+        let image = triggers.image();
+        let restored = Triggers::default();
+        for progress in &image {
+            restored.advance(progress);
+        }
+        assert_eq!(restored.cursor(TRIGGER), Some(Position::at(8)));
+        assert_eq!(restored.cursor(other), Some(Position::at(4)));
+        assert_eq!(restored.scheduled_ns(TRIGGER), Some(5));
+        assert_eq!(restored.value(TRIGGER, "a").as_deref(), Some(&b"1"[..]));
+        assert_eq!(restored.image(), image);
+        triggers.merge_cursors(&image);
+        assert_eq!(triggers.cursor(TRIGGER), Some(Position::at(8)));
     }
 
     proptest! {

@@ -19,12 +19,15 @@
 //!          string:   strings of the rows
 //!          boolean:  bits
 //!          others:   8 bytes a row
+//! deletes of rows (see the module `deletes`); not in format 3
 //! index   = 1, 2 or 4 bytes, the fewest that hold the largest value
 //! strings = u32 count, u32 end offsets, bytes
 //! ```
 //!
 //! Tags are stored per distinct tag set and not per row: a batch of 5,000 lines of 1,000 hosts with ten tags takes 30 KB
 //! instead of 100 KB, and the index by row is what deduplication needs after a replay anyway.
+
+mod deletes;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -43,13 +46,19 @@ use tidemill_triggers::{LogRange, Position};
 
 use crate::progress::{StateChange, TriggerKey, TriggerProgress};
 
-const FORMAT_VERSION: u8 = 3;
+pub use deletes::DeletedRows;
+
+const FORMAT_VERSION: u8 = 4;
+/// The oldest format that is still read: it has no deletes.
+const OLDEST_FORMAT_VERSION: u8 = 3;
 
 /// What one log record stands for.
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
     /// Rows, one batch a table, in first-write order.
     pub tables: Vec<Arc<TableBatch>>,
+    /// Rows of earlier commits that are deleted.
+    pub deletes: Vec<DeletedRows>,
     /// Whose run this is, if it is one.
     pub progress: Vec<TriggerProgress>,
     /// When the rows arrived, in nanoseconds since the epoch by the server's clock, which may be set back.
@@ -60,9 +69,10 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// Size of the rows in memory, in bytes.
+    /// Size of the rows and deletes in memory, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.tables.iter().map(|batch| batch_memory_bytes(batch)).sum()
+        let rows: usize = self.tables.iter().map(|batch| batch_memory_bytes(batch)).sum();
+        rows + self.deletes.iter().map(DeletedRows::memory_bytes).sum::<usize>()
     }
 }
 
@@ -84,7 +94,9 @@ pub enum RecordError {
     #[error("log record is truncated")]
     Truncated,
     /// Another format.
-    #[error("log record has format version {0}, this program reads version {FORMAT_VERSION}")]
+    #[error(
+        "log record has format version {0}, this program reads versions {OLDEST_FORMAT_VERSION} to {FORMAT_VERSION}"
+    )]
     Version(u8),
     /// A value that no encoder writes.
     #[error("log record is malformed: {0}")]
@@ -105,32 +117,38 @@ pub fn encode(commit: &Commit) -> Vec<u8> {
     put_u16(&mut out, usize::from(commit.depth));
     put_u32(&mut out, commit.progress.len());
     for progress in &commit.progress {
-        put_u32(&mut out, progress.trigger.database.0 as usize);
-        put_u32(&mut out, progress.trigger.trigger_id as usize);
-        put_u64(&mut out, progress.cursor.through());
-        put_u32(&mut out, progress.cursor.finished().len());
-        for range in progress.cursor.finished() {
-            put_u64(&mut out, range.after);
-            put_u64(&mut out, range.through);
-        }
-        out.push(u8::from(progress.scheduled_ns.is_some()));
-        if let Some(scheduled_ns) = progress.scheduled_ns {
-            put_i64(&mut out, scheduled_ns);
-        }
-        put_u32(&mut out, progress.state.len());
-        for StateChange { key, value } in &progress.state {
-            put_bytes(&mut out, key.as_bytes());
-            out.push(u8::from(value.is_some()));
-            if let Some(value) = value {
-                put_bytes(&mut out, value);
-            }
-        }
+        encode_progress(progress, &mut out);
     }
     put_u32(&mut out, commit.tables.len());
     for batch in &commit.tables {
         encode_batch(batch, &mut out);
     }
+    deletes::encode(&commit.deletes, &mut out);
     out
+}
+
+/// Appends an entry of progress.
+pub(crate) fn encode_progress(progress: &TriggerProgress, out: &mut Vec<u8>) {
+    put_u32(out, progress.trigger.database.0 as usize);
+    put_u32(out, progress.trigger.trigger_id as usize);
+    put_u64(out, progress.cursor.through());
+    put_u32(out, progress.cursor.finished().len());
+    for range in progress.cursor.finished() {
+        put_u64(out, range.after);
+        put_u64(out, range.through);
+    }
+    out.push(u8::from(progress.scheduled_ns.is_some()));
+    if let Some(scheduled_ns) = progress.scheduled_ns {
+        put_i64(out, scheduled_ns);
+    }
+    put_u32(out, progress.state.len());
+    for StateChange { key, value } in &progress.state {
+        put_bytes(out, key.as_bytes());
+        out.push(u8::from(value.is_some()));
+        if let Some(value) = value {
+            put_bytes(out, value);
+        }
+    }
 }
 
 fn encode_batch(batch: &TableBatch, out: &mut Vec<u8>) {
@@ -345,7 +363,7 @@ fn put_strings<'a>(out: &mut Vec<u8>, count: usize, value: impl Fn(usize) -> &'a
 pub fn decode(payload: &[u8]) -> Result<Commit, RecordError> {
     let mut input = Input { bytes: payload };
     let version = input.u8()?;
-    if version != FORMAT_VERSION {
+    if !(OLDEST_FORMAT_VERSION..=FORMAT_VERSION).contains(&version) {
         return Err(RecordError::Version(version));
     }
     let mut commit = Commit {
@@ -359,10 +377,23 @@ pub fn decode(payload: &[u8]) -> Result<Commit, RecordError> {
     for _ in 0..input.u32()? {
         commit.tables.push(Arc::new(decode_batch(&mut input)?));
     }
+    if version > OLDEST_FORMAT_VERSION {
+        commit.deletes = deletes::decode(&mut input)?;
+    }
     if !input.bytes.is_empty() {
-        return Err(RecordError::Malformed("bytes after the last table"));
+        return Err(RecordError::Malformed("bytes after the end"));
     }
     Ok(commit)
+}
+
+/// Entries of progress that stand one after another, and nothing else.
+pub(crate) fn decode_progresses(bytes: &[u8]) -> Result<Vec<TriggerProgress>, RecordError> {
+    let mut input = Input { bytes };
+    let mut progresses = Vec::new();
+    while !input.bytes.is_empty() {
+        progresses.push(decode_progress(&mut input)?);
+    }
+    Ok(progresses)
 }
 
 fn decode_progress(input: &mut Input<'_>) -> Result<TriggerProgress, RecordError> {

@@ -6,6 +6,7 @@ use tidemill_lineproto::{LineError, Precision};
 use tidemill_wal::{Lsn, WalError};
 
 use crate::progress::TriggerProgress;
+use crate::snapshots::is_disk_full;
 
 pub use tidemill_catalog::Strictness as NameRule;
 
@@ -94,10 +95,32 @@ pub enum WriteError {
         /// The limit.
         bytes_max: usize,
     },
+    /// The memory for rows is used up; the write may be tried again when files have taken them.
+    #[error(
+        "write buffer is full: {bytes} bytes wait to be written to files, the limit is {bytes_max} \
+         (--force-snapshot-mem-threshold); try again later"
+    )]
+    BufferFull {
+        /// Memory that is in use.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
     /// The log failed; the write may be tried again.
     #[error("write buffer error: error from wal: {0}")]
     Wal(#[from] WalError),
     /// The server is stopping.
     #[error("the server is shutting down")]
     ShuttingDown,
+}
+
+impl WriteError {
+    /// Whether the write failed for want of memory or of space on the disk: it may succeed later as it is.
+    pub fn is_out_of_room(&self) -> bool {
+        match self {
+            Self::BufferFull { .. } => true,
+            Self::Wal(error) => is_disk_full(error),
+            _ => false,
+        }
+    }
 }

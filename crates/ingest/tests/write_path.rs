@@ -14,11 +14,11 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tidemill_catalog::{Catalog, Limits, TableId, Transaction};
 use tidemill_ingest::{
-    DatabaseLines, Ingest, IngestConfig, Lsn, NameRule, OpenError, ReadLimits, RunCommit, StateChange,
-    TableFilter, TriggerKey, TriggerProgress, WriteError, WriteOutcome, WriteRequest,
+    DatabaseLines, DeleteError, DeleteRequest, Ingest, IngestConfig, Lsn, NameRule, OpenError, ReadLimits,
+    RunCommit, StateChange, TableFilter, TriggerKey, TriggerProgress, WriteError, WriteOutcome, WriteRequest,
 };
 use tidemill_lineproto::{ERRORS_MAX, Precision};
-use tidemill_store::{Store, StoreConfig};
+use tidemill_store::Storage;
 use tidemill_triggers::{LogRange, Position, TriggerDefinition, TriggerSettings, TriggerSpec};
 use tidemill_wal::{FileMedium, WalConfig};
 
@@ -201,12 +201,13 @@ async fn open(objects: Arc<InMemory>, folder: &Path, settings: Settings) -> Resu
             ..WalConfig::default()
         },
         tail_bytes_max: settings.tail_bytes_max,
+        ..IngestConfig::default()
     };
     let folder = folder.to_owned();
+    let storage = Storage::in_memory().await;
     let open = move || {
         let medium = Box::new(FileMedium::open(folder).unwrap());
-        let store = Arc::new(Store::new(StoreConfig::default()));
-        Ingest::open(medium, config, Arc::new(catalog), store).map(Arc::new)
+        Ingest::open(medium, config, Arc::new(catalog), storage).map(Arc::new)
     };
     tokio::task::spawn_blocking(open).await.unwrap()
 }
@@ -823,5 +824,157 @@ async fn a_reader_finds_the_rows_that_arrived_at_an_instant() {
     for (instant, expected) in [(0, 0), (100, 0), (101, 1), (300, 2), (301, 4)] {
         let found = fixture.ingest.position_before(instant).await.unwrap();
         assert_eq!(found, Lsn(expected), "rows from {instant} on");
+    }
+}
+
+impl Fixture {
+    async fn delete(&self, table: Option<&str>, predicate: &str) -> Result<Option<Lsn>, DeleteError> {
+        let request = DeleteRequest {
+            database: "db".to_owned(),
+            table: table.map(str::to_owned),
+            start_ns: None,
+            stop_ns: None,
+            predicate: predicate.to_owned(),
+            received_ns: RECEIVED_NS,
+        };
+        self.ingest.delete_rows(&request).await
+    }
+}
+
+#[tokio::test]
+async fn deleted_rows_are_gone_at_once_and_after_a_restart_and_later_ones_stay() {
+    let mut fixture = Fixture::new().await;
+    let lines = "m,host=a v=1 1\nm,host=b v=2 2\nm,host=a v=3 3\nm v=4 4\nn,host=a w=1 1";
+    fixture.write("db", lines, false).await.unwrap();
+    let deleted = fixture
+        .delete(Some("m"), "host = 'a' AND time < 3")
+        .await
+        .unwrap();
+    assert_eq!(deleted, Some(Lsn(2)));
+    let left = ["host=b v=2.0 time=2", "host=a v=3.0 time=3", "v=4.0 time=4"];
+    assert_eq!(fixture.rows("db", "m"), left);
+    // The same point again is another row.
+    fixture.write("db", "m,host=a v=5 1", false).await.unwrap();
+    fixture
+        .delete(None, r#"_measurement="m" AND host NOT IN ('a')"#)
+        .await
+        .unwrap();
+    let left = ["host=a v=3.0 time=3", "v=4.0 time=4", "host=a v=5.0 time=1"];
+    assert_eq!(fixture.rows("db", "m"), left);
+    fixture = fixture.reopen().await;
+    assert_eq!(fixture.rows("db", "m"), left);
+    assert_eq!(fixture.rows("db", "n"), ["host=a w=1.0 time=1"]);
+
+    // In all tables that have the tag; in others no row satisfies the condition.
+    fixture.write("db", "untagged x=1 1", false).await.unwrap();
+    fixture.delete(None, "host='a'").await.unwrap();
+    assert_eq!(fixture.rows("db", "m"), ["v=4.0 time=4"]);
+    assert_eq!(fixture.rows("db", "n"), Vec::<String>::new());
+    assert_eq!(fixture.rows("db", "untagged"), ["x=1.0 time=1"]);
+    assert_eq!(fixture.delete(None, "_measurement = 'none'").await.unwrap(), None);
+
+    // What is deleted of a table that is gone does not matter any more.
+    let (database, table) = ("db", fixture.table("db", "n").unwrap());
+    let remove = |transaction: &mut Transaction| transaction.remove_table(table);
+    fixture.ingest.catalog().transact(remove).await.unwrap();
+    fixture = fixture.reopen().await;
+    assert_eq!(fixture.rows(database, "m"), ["v=4.0 time=4"]);
+}
+
+#[tokio::test]
+async fn a_delete_that_is_not_clear_deletes_nothing() {
+    let fixture = Fixture::new().await;
+    fixture
+        .write("db", "m,host=a v=1 1\nn,rack=1 w=1 1", false)
+        .await
+        .unwrap();
+    let refusal = async |table: Option<&str>, predicate: &str| {
+        let refused = fixture.delete(table, predicate).await;
+        refused.expect_err(predicate).to_string()
+    };
+    let m = Some("m");
+    assert_eq!(
+        refusal(m, "v = '1'").await,
+        "column 'v' of table 'm' is a field: rows are deleted by tags and time only"
+    );
+    assert_eq!(
+        refusal(m, "rack = '1'").await,
+        "there is no column 'rack' in table 'm'"
+    );
+    assert_eq!(
+        refusal(None, "shelf = '1'").await,
+        "there is no column 'shelf' in any of the tables"
+    );
+    assert_eq!(
+        refusal(m, "host > 'a'").await,
+        "'host' is compared with =, !=, IN or NOT IN: only time has an order here"
+    );
+    assert_eq!(
+        refusal(m, "host = 1").await,
+        "'host' is compared with 1: values of tags are texts and stand in quotes"
+    );
+    assert_eq!(
+        refusal(m, "time != 1").await,
+        "time is compared with =, <, <=, > or >=, not with !="
+    );
+    assert_eq!(
+        refusal(m, "time > 5 AND time < 6").await,
+        "no instant lies in the span of time to delete: it begins after its end"
+    );
+    assert_eq!(
+        refusal(m, "time > 9223372036854775807").await,
+        "no instant lies in the span of time to delete: it begins after its end"
+    );
+    assert!(
+        refusal(m, "time > 'noon'")
+            .await
+            .starts_with("'noon' is no time: ")
+    );
+    assert!(
+        refusal(m, "host = 'a' OR host = 'b'")
+            .await
+            .starts_with("cannot read the predicate at character 12: ")
+    );
+    assert_eq!(refusal(Some("zz"), "").await, "Table zz not in DB schema for db");
+    assert_eq!(fixture.rows("db", "m"), ["host=a v=1.0 time=1"]);
+    let unknown = DeleteRequest {
+        database: "nope".to_owned(),
+        table: None,
+        start_ns: None,
+        stop_ns: None,
+        predicate: String::new(),
+        received_ns: RECEIVED_NS,
+    };
+    assert_eq!(
+        fixture
+            .ingest
+            .delete_rows(&unknown)
+            .await
+            .unwrap_err()
+            .to_string(),
+        "the requested resource was not found: nope"
+    );
+    assert_eq!(*fixture.ingest.committed().borrow(), Lsn(1), "nothing was logged");
+}
+
+#[tokio::test]
+async fn readers_of_the_log_pass_over_deletes() {
+    for tail_bytes_max in [1 << 20, 1] {
+        let fixture = Fixture::with(Settings {
+            tail_bytes_max,
+            ..Settings::default()
+        })
+        .await;
+        fixture.write("db", "m,host=a v=1 1", false).await.unwrap();
+        fixture.delete(Some("m"), "host = 'a'").await.unwrap();
+        fixture.write("db", "m,host=a v=2 2", false).await.unwrap();
+        let filter = TableFilter::One(fixture.table("db", "m").unwrap());
+        let read = fixture
+            .ingest
+            .read_after(Lsn(0), &filter, limits(100))
+            .await
+            .unwrap();
+        let read_lsns: Vec<Lsn> = read.batches.iter().map(|batch| batch.lsn).collect();
+        assert_eq!((read_lsns, read.next), (vec![Lsn(1), Lsn(3)], Lsn(3)));
     }
 }

@@ -21,6 +21,7 @@
 
 #![deny(unsafe_code, missing_docs)]
 
+mod check;
 mod codec;
 mod config;
 mod error;
@@ -37,6 +38,7 @@ mod state;
 mod unflushed;
 mod upkeep;
 
+pub use check::check_object;
 pub use config::{Clock, JournalConfig};
 pub use error::JournalError;
 pub use journal::{Journal, Stored};

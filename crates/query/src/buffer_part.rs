@@ -25,7 +25,7 @@ pub(crate) struct BufferPart {
 impl BufferPart {
     /// The rows of `batch` whose time is in `wanted`; `None` if there is certainly none.
     pub(crate) fn select(batch: &Arc<StoredBatch>, wanted: &Intervals) -> Option<Self> {
-        let hull = time_hull(batch);
+        let hull = batch_hull(batch);
         let keep = match wanted.cover(hull) {
             Cover::None => return None,
             Cover::All => None,
@@ -50,7 +50,7 @@ impl BufferPart {
 
     /// The range that the times of the batch span; both ends occur in the batch, not necessarily in this run.
     pub(crate) fn time_hull(&self) -> Interval {
-        time_hull(&self.batch)
+        batch_hull(&self.batch)
     }
 
     /// Rows `from .. from + len` of the run.
@@ -66,12 +66,18 @@ impl BufferPart {
 
     /// A column of the run; of nulls where the batch was written before the column existed or never had it.
     pub(crate) fn column(&self, layout: &TableLayout, position: usize) -> ArrayRef {
-        let column = layout.column(position);
-        match self.batch.column(column.id) {
-            Some(array) if self.len == array.len() => Arc::clone(array),
-            Some(array) => array.slice(self.offset, self.len),
-            None => new_null_array(&column.column_type.arrow_type(), self.len),
-        }
+        self.present_column(layout, position)
+            .unwrap_or_else(|| new_null_array(&layout.column(position).column_type.arrow_type(), self.len))
+    }
+
+    /// A column of the run, if the batch has it.
+    pub(crate) fn present_column(&self, layout: &TableLayout, position: usize) -> Option<ArrayRef> {
+        let array = self.batch.column(layout.column(position).id)?;
+        Some(if self.len == array.len() {
+            Arc::clone(array)
+        } else {
+            array.slice(self.offset, self.len)
+        })
     }
 
     /// How many values of a column are null in the run.
@@ -91,7 +97,8 @@ impl BufferPart {
     }
 }
 
-fn time_hull(batch: &StoredBatch) -> Interval {
+/// The range that the times of a batch span.
+pub(crate) fn batch_hull(batch: &StoredBatch) -> Interval {
     Interval {
         first: batch.time_min,
         last: batch.time_max,

@@ -22,6 +22,7 @@ use datafusion::physical_plan::{
 use datafusion::scalar::ScalarValue;
 
 use crate::buffer_part::BufferPart;
+use crate::described_files::FileSummary;
 use crate::intervals::Interval;
 use crate::key_filter::{KeyFilter, Rows};
 use crate::layout::TableLayout;
@@ -32,6 +33,8 @@ use crate::layout::TableLayout;
 pub(crate) struct BufferScanExec {
     source: Arc<Source>,
     partitions: Vec<Arc<[BufferPart]>>,
+    /// What became of the table's files, if this is all of the plan that can say it.
+    files: Option<FileSummary>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -71,9 +74,16 @@ impl BufferScanExec {
                 filter,
             }),
             partitions: partitions.into_iter().map(Arc::from).collect(),
+            files: None,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         }
+    }
+
+    /// The same scan; its description says what became of the table's files.
+    pub(crate) fn with_files(mut self, files: Option<FileSummary>) -> Self {
+        self.files = files;
+        self
     }
 
     /// What is known without reading rows. Of all partitions together everything is exact if every row of every part
@@ -152,7 +162,10 @@ impl DisplayAs for BufferScanExec {
                 if !predicates.is_empty() {
                     write!(f, ", predicate={}", predicates.join(" AND "))?;
                 }
-                Ok(())
+                match &self.files {
+                    Some(files) => write!(f, ", {files}"),
+                    None => Ok(()),
+                }
             }
             DisplayFormatType::TreeRender => {
                 writeln!(f, "table={}", self.source.table_name)?;

@@ -84,6 +84,12 @@ impl CatalogTables {
                     .iter()
                     .map(|(_, table)| hard_deletion(table.deleted.as_ref())),
             ),
+            Arc::new(
+                tables
+                    .iter()
+                    .map(|(database, table)| database.retention_of(table))
+                    .collect::<UInt64Array>(),
+            ),
         ]
     }
 }
@@ -120,6 +126,8 @@ impl SystemTables for CatalogTables {
                     ("distinct_cache_count", DataType::UInt64, false),
                     ("deleted", DataType::Boolean, false),
                     ("hard_deletion_time", instant, true),
+                    // The one that is in effect: the table's own or that of its database.
+                    ("retention_period_ns", DataType::UInt64, true),
                 ]),
             ));
         }

@@ -11,7 +11,7 @@ use datafusion::execution::context::{SQLOptions, SessionState};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use tidemill_catalog::Catalog;
-use tidemill_store::Store;
+use tidemill_store::{FileStore, Store};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -39,6 +39,7 @@ const TIMEOUT_MAX: Duration = Duration::from_hours(24 * 365);
 pub struct QueryEngine {
     catalog: Arc<Catalog>,
     store: Arc<Store>,
+    files: Arc<FileStore>,
     system: Arc<[Arc<dyn SystemTables>]>,
     template: SessionTemplate,
     timeout: Duration,
@@ -48,7 +49,8 @@ pub struct QueryEngine {
 }
 
 impl QueryEngine {
-    /// An engine with the system tables of `system` beside those of the catalog. May be called inside or outside of
+    /// An engine with the system tables of `system` beside those of the catalog. The files that `store` names are read
+    /// through `files`. May be called inside or outside of
     /// a tokio runtime.
     ///
     /// # Panics
@@ -57,10 +59,11 @@ impl QueryEngine {
     pub fn new(
         catalog: Arc<Catalog>,
         store: Arc<Store>,
+        files: Arc<FileStore>,
         system: Vec<Arc<dyn SystemTables>>,
         config: QueryConfig,
     ) -> Self {
-        let template = SessionTemplate::new(&config).expect("the spill directory can be used");
+        let template = SessionTemplate::new(&config, &files).expect("the spill directory can be used");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.threads.max(1))
             .thread_name("query")
@@ -73,6 +76,7 @@ impl QueryEngine {
         Self {
             catalog,
             store,
+            files,
             system,
             template,
             timeout: config.timeout,
@@ -105,6 +109,7 @@ impl QueryEngine {
             Arc::clone(&self.catalog),
             Arc::clone(database),
             Arc::clone(&self.store),
+            Arc::clone(&self.files),
             Arc::clone(&self.system),
         );
         let session = self.template.session(namespace);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use datafusion::parquet::errors::ParquetError;
 
 /// What the caller should make of a [`QueryError`]: each kind is one status of each protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,16 +114,26 @@ fn kind_of(error: &DataFusionError, phase: Phase) -> QueryErrorKind {
         DataFusionError::Collection(causes) => causes
             .first()
             .map_or(QueryErrorKind::Execution, |cause| kind_of(cause, phase)),
-        DataFusionError::External(cause) => {
-            if let Some(cause) = cause.downcast_ref::<DataFusionError>() {
-                kind_of(cause, phase)
-            } else if let Some(cause) = cause.downcast_ref::<ArrowError>() {
-                kind_of_arrow(cause, phase, of_the_phase)
-            } else {
-                QueryErrorKind::Execution
-            }
-        }
+        DataFusionError::ParquetError(error) => match &**error {
+            ParquetError::External(cause) => kind_of_cause(&**cause, phase, of_the_phase),
+            _ => QueryErrorKind::Execution,
+        },
+        DataFusionError::External(cause) => kind_of_cause(&**cause, phase, of_the_phase),
         _ => QueryErrorKind::Execution,
+    }
+}
+
+fn kind_of_cause(
+    cause: &(dyn std::error::Error + 'static),
+    phase: Phase,
+    of_the_phase: QueryErrorKind,
+) -> QueryErrorKind {
+    if let Some(cause) = cause.downcast_ref::<DataFusionError>() {
+        kind_of(cause, phase)
+    } else if let Some(cause) = cause.downcast_ref::<ArrowError>() {
+        kind_of_arrow(cause, phase, of_the_phase)
+    } else {
+        QueryErrorKind::Execution
     }
 }
 

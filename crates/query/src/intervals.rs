@@ -26,6 +26,16 @@ impl Interval {
         self.first <= other.last && other.first <= self.last
     }
 
+    /// Whether all instants of the other are in this one.
+    pub(crate) fn covers(self, other: Self) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+
+    /// From the first instant to the last, in nanoseconds.
+    pub(crate) fn span(self) -> u64 {
+        self.last.abs_diff(self.first)
+    }
+
     pub(crate) fn intersect(self, other: Self) -> Option<Self> {
         Self::new(self.first.max(other.first), self.last.min(other.last))
     }
@@ -82,25 +92,27 @@ impl Intervals {
     /// What this set has in common with one range.
     pub(crate) fn within(&self, range: Interval) -> Self {
         Self(
-            self.0
+            self.overlapping(range)
                 .iter()
                 .filter_map(|interval| interval.intersect(range))
                 .collect(),
         )
     }
 
+    /// The intervals that have an instant in common with `range`, whole.
+    pub(crate) fn overlapping(&self, range: Interval) -> &[Interval] {
+        let from = self.0.partition_point(|interval| interval.last < range.first);
+        let length = self.0[from..].partition_point(|interval| interval.first <= range.last);
+        &self.0[from..from + length]
+    }
+
     /// The part of `range` that is not in this set.
     pub(crate) fn gaps_within(&self, range: Interval) -> Self {
-        let mut gaps = Vec::with_capacity(self.0.len() + 1);
+        let inside = self.overlapping(range);
+        let mut gaps = Vec::with_capacity(inside.len() + 1);
         let mut next = Some(range.first);
-        for interval in &self.0 {
+        for interval in inside {
             let Some(start) = next else { break };
-            if interval.last < start {
-                continue;
-            }
-            if interval.first > range.last {
-                break;
-            }
             if interval.first > start {
                 gaps.push(Interval {
                     first: start,
@@ -113,6 +125,21 @@ impl Intervals {
             gaps.extend(Interval::new(start, range.last));
         }
         Self(gaps)
+    }
+
+    /// The instants of this set that are not in the other.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        Self(
+            self.0
+                .iter()
+                .flat_map(|range| other.gaps_within(*range).0)
+                .collect(),
+        )
+    }
+
+    /// The instants of both sets.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        Self(self.0.iter().flat_map(|range| other.within(*range).0).collect())
     }
 
     pub(crate) fn cover(&self, range: Interval) -> Cover {

@@ -15,6 +15,8 @@ const COLUMN_TYPE_KEY: &str = "iox::column::type";
 pub(crate) struct TableLayout {
     schema: SchemaRef,
     columns: Vec<LayoutColumn>,
+    /// By the identity of a column, which is its place in the catalog's list.
+    positions: Vec<usize>,
     key_columns: Vec<usize>,
     time: usize,
 }
@@ -48,20 +50,17 @@ impl TableLayout {
                 column_type: column.column_type,
             })
             .collect();
-        let positions = |wanted: ColumnType| {
-            columns
-                .iter()
-                .enumerate()
-                .filter(move |(_, column)| column.column_type == wanted)
-                .map(|(position, _)| position)
-        };
-        let time = positions(ColumnType::Time)
-            .next()
-            .expect("every table has a time column");
-        let key_columns = positions(ColumnType::Tag).chain([time]).collect();
+        let mut positions = vec![0; columns.len()];
+        for (position, column) in columns.iter().enumerate() {
+            positions[usize::from(column.id.0)] = position;
+        }
+        let position = |id: ColumnId| positions[usize::from(id.0)];
+        let time = position(table.time_column().id);
+        let key_columns = table.tags().map(|tag| position(tag.id)).chain([time]).collect();
         Self {
             schema: Arc::new(Schema::new(fields)),
             columns,
+            positions,
             key_columns,
             time,
         }
@@ -75,7 +74,12 @@ impl TableLayout {
         self.columns[position]
     }
 
-    /// The positions of what identifies a point: all tags, then `time`.
+    /// The position of a column; `None` if the table has none of this identity.
+    pub(crate) fn position(&self, id: ColumnId) -> Option<usize> {
+        self.positions.get(usize::from(id.0)).copied()
+    }
+
+    /// The positions of what identifies a point: all tags in the order of the series key, then `time`.
     pub(crate) fn key_columns(&self) -> &[usize] {
         &self.key_columns
     }

@@ -1,8 +1,9 @@
 //! SQL over what the store holds, through DataFusion.
 //!
-//! It is: a session for each query over names of the catalog, a scan of the memory buffer that yields every point
+//! It is: a session for each query over names of the catalog, a scan of files and memory buffer that yields every point
 //! once, system tables, parameters, and the one place where DataFusion's errors become ours. It is not: a parser of
-//! SQL, a cache of results, a writer. It never changes the catalog or the store, and knows neither HTTP nor files.
+//! SQL, a cache of results, a writer. It never changes the catalog or the store, and does not know HTTP, nor how files
+//! are written or cached.
 //!
 //! Invariants:
 //! - The last write of a point wins, field by field, whatever is projected or filtered: predicates that are applied
@@ -16,22 +17,32 @@
 mod answer;
 mod bounded_functions;
 mod buffer_part;
+mod buffer_points;
 mod buffer_scan;
 mod catalog_tables;
 mod complexity;
 mod counts;
 mod deduplicate;
+mod described_files;
 mod engine;
 mod error;
+mod file_bytes;
+mod file_columns;
+mod file_plan;
+mod file_scan;
 mod functions;
 mod grouped_tags;
+mod in_times;
 mod intervals;
 mod key_filter;
 mod last_write_wins;
 mod layout;
+mod merge;
 mod namespace;
 mod outgoing;
 mod params;
+mod row_count;
+mod row_deletes;
 mod row_filter;
 mod scan_plan;
 mod session;
@@ -41,6 +52,7 @@ mod system;
 mod system_scan;
 mod tag_numbers;
 mod time_filter;
+mod time_shares;
 mod yield_after_joins;
 
 pub use answer::{BatchStream, QueryOutput};

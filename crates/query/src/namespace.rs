@@ -8,7 +8,7 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, 
 use datafusion::error::Result;
 use datafusion::logical_expr::TableType;
 use tidemill_catalog::{Catalog, Database};
-use tidemill_store::Store;
+use tidemill_store::{FileStore, Store};
 
 use crate::store_table::StoreTable;
 use crate::system::{SystemTable, SystemTables};
@@ -27,6 +27,7 @@ pub(crate) struct Namespace {
     /// As it was when the query began.
     database: Arc<Database>,
     store: Arc<Store>,
+    files: Arc<FileStore>,
     system: Arc<[Arc<dyn SystemTables>]>,
 }
 
@@ -35,12 +36,14 @@ impl Namespace {
         catalog: Arc<Catalog>,
         database: Arc<Database>,
         store: Arc<Store>,
+        files: Arc<FileStore>,
         system: Arc<[Arc<dyn SystemTables>]>,
     ) -> Self {
         Self {
             catalog,
             database,
             store,
+            files,
             system,
         }
     }
@@ -111,10 +114,11 @@ impl SchemaProvider for UserSchema {
         let snapshot = self.0.store.scan(table.id);
         let catalog = self.0.catalog.state();
         let table = catalog.table_by_id(table.id).unwrap_or(table);
-        let retention_ns = self.0.database.retention_ns;
+        let retention_ns = self.0.database.retention_of(table);
         Ok(Some(Arc::new(StoreTable::new(
             Arc::clone(table),
             retention_ns,
+            Arc::clone(&self.0.files),
             snapshot,
         ))))
     }

@@ -1,19 +1,24 @@
-//! From a snapshot of the memory buffer to a plan that yields every point of a time range once.
+//! From a snapshot of a table to a plan that yields every point of a time range once.
 //!
-//! Most rows are known to be the only write of their point and pass straight through. Only in the *late windows* of
-//! the snapshot may a point have been written twice: rows whose time lies there go through deduplication, cut along
+//! Where only one source has rows, they pass straight through; where files overlap with each other or with the buffer,
+//! they are merged. Within the buffer most rows are known to be the only write of their point. Only in the *late windows*
+//! of the snapshot may a point have been written twice: rows whose time lies there go through deduplication, cut along
 //! the time axis into slices that are worked on in parallel and bound the memory needed.
 
 use std::sync::Arc;
 
+use datafusion::catalog::Session;
 use datafusion::error::Result;
+use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
-use tidemill_store::{StoredBatch, TableSnapshot};
+use tidemill_catalog::Table;
+use tidemill_store::{FileStore, StoredBatch, TableSnapshot};
 
 use crate::buffer_part::{BufferPart, spread};
 use crate::buffer_scan::BufferScanExec;
 use crate::deduplicate::DeduplicateExec;
+use crate::file_plan::{FilePlan, plan_files};
 use crate::intervals::{Interval, Intervals};
 use crate::key_filter::KeyFilter;
 use crate::layout::TableLayout;
@@ -26,76 +31,102 @@ const ROWS_PER_SLICE: usize = 128 * 1024;
 const SAMPLES_PER_BATCH: usize = 64;
 
 /// What to read of one table.
-pub(crate) struct ScanRequest {
-    pub(crate) table_name: Arc<str>,
+pub(crate) struct ScanRequest<'a> {
+    pub(crate) table: Arc<Table>,
     pub(crate) layout: Arc<TableLayout>,
+    pub(crate) files: &'a Arc<FileStore>,
     /// The columns to yield, in this order.
     pub(crate) columns: Vec<usize>,
     /// Only rows of these times are wanted; `None`: no row is.
     pub(crate) time_range: Option<Interval>,
+    /// Only rows are wanted for which all of these predicates on tags and time hold.
+    pub(crate) key_predicates: Vec<&'a Expr>,
     pub(crate) partition_count: usize,
+    pub(crate) session: &'a dyn Session,
 }
 
-/// The plan for `request`. `compile_filter` makes the predicate on tags and time; it is asked once for each leaf.
+/// The plan for `request`.
 pub(crate) fn plan_scan(
-    request: &ScanRequest,
+    request: &ScanRequest<'_>,
     snapshot: &TableSnapshot,
-    compile_filter: impl Fn() -> Result<KeyFilter>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(range) = request.time_range else {
+        return Ok(Arc::new(
+            request.buffer_scan(request.columns.clone(), vec![Vec::new()])?,
+        ));
+    };
+    let (mut parts, of_buffer, summary) = if snapshot.files.is_empty() {
+        (Vec::new(), Intervals::union([range]), None)
+    } else {
+        let FilePlan {
+            parts,
+            of_buffer,
+            summary,
+        } = plan_files(request, snapshot, range)?;
+        (parts, of_buffer, Some(summary))
+    };
+
     let late = snapshot
         .late
         .iter()
         .filter_map(|&(first, last)| Interval::new(first, last));
-    let (unique, late) = match request.time_range {
-        Some(range) => {
-            let late = Intervals::union(late);
-            (late.gaps_within(range), late.within(range))
-        }
-        None => (Intervals::default(), Intervals::default()),
-    };
-    let unique_parts = select(&snapshot.batches, &unique);
-    let slices = slices(&snapshot.batches, &late, &request.layout, request.partition_count);
-
-    let plain = if unique_parts.is_empty() && !slices.is_empty() {
-        None
-    } else {
+    let late = Intervals::union(late);
+    let unique_parts = select(&snapshot.batches, &of_buffer.without(&late));
+    let slices = slices(
+        &snapshot.batches,
+        &of_buffer.and(&late),
+        &request.layout,
+        request.partition_count,
+    );
+    if !unique_parts.is_empty() || (slices.is_empty() && parts.is_empty()) {
         let row_count: usize = unique_parts.iter().map(BufferPart::row_count_max).sum();
         let partition_count = (row_count / ROWS_PER_PARTITION_MIN).clamp(1, request.partition_count.max(1));
         let partitions = spread(unique_parts, partition_count);
-        Some(request.scan(request.columns.clone(), compile_filter()?, partitions))
-    };
-    let deduplicated = if slices.is_empty() {
-        None
-    } else {
+        let mut scan = request.buffer_scan(request.columns.clone(), partitions)?;
+        if parts.is_empty() {
+            // Otherwise the plan would not say that there are files.
+            scan = scan.with_files(summary);
+        }
+        // The newest rows first.
+        parts.insert(0, Arc::new(scan));
+    }
+    if !slices.is_empty() {
         let (input_columns, output_columns) = with_key_first(&request.layout, &request.columns);
-        let input = request.scan(input_columns, compile_filter()?, slices);
+        let input = Arc::new(request.buffer_scan(input_columns, slices)?);
         let key_column_count = request.layout.key_columns().len();
         let deduplicate =
             DeduplicateExec::try_new(input, key_column_count, output_columns, request.partition_count)?;
-        Some(Arc::new(deduplicate) as Arc<dyn ExecutionPlan>)
-    };
-    match (plain, deduplicated) {
-        (Some(plain), Some(deduplicated)) => UnionExec::try_new(vec![plain, deduplicated]),
-        (Some(only), None) | (None, Some(only)) => Ok(only),
-        (None, None) => unreachable!("without slices there is always a plain scan"),
+        parts.push(Arc::new(deduplicate));
+    }
+    match parts.pop() {
+        Some(only) if parts.is_empty() => Ok(only),
+        Some(last) => {
+            parts.push(last);
+            UnionExec::try_new(parts)
+        }
+        None => unreachable!("without other parts there is always a scan of the buffer"),
     }
 }
 
-impl ScanRequest {
-    fn scan(
-        &self,
-        columns: Vec<usize>,
-        filter: KeyFilter,
-        partitions: Vec<Vec<BufferPart>>,
-    ) -> Arc<dyn ExecutionPlan> {
-        let (table_name, layout) = (Arc::clone(&self.table_name), Arc::clone(&self.layout));
-        Arc::new(BufferScanExec::new(
-            table_name, layout, columns, filter, partitions,
+impl ScanRequest<'_> {
+    fn buffer_scan(&self, columns: Vec<usize>, partitions: Vec<Vec<BufferPart>>) -> Result<BufferScanExec> {
+        Ok(BufferScanExec::new(
+            Arc::clone(&self.table.name),
+            Arc::clone(&self.layout),
+            columns,
+            self.key_filter()?,
+            partitions,
         ))
     }
+
+    /// The predicates as the buffer evaluates them.
+    pub(crate) fn key_filter(&self) -> Result<KeyFilter> {
+        KeyFilter::compile(&self.key_predicates, &self.layout, self.session)
+    }
 }
 
-fn select(batches: &[Arc<StoredBatch>], wanted: &Intervals) -> Vec<BufferPart> {
+/// The rows of batches at some times.
+pub(crate) fn select(batches: &[Arc<StoredBatch>], wanted: &Intervals) -> Vec<BufferPart> {
     if wanted.is_empty() {
         return Vec::new();
     }
@@ -106,7 +137,7 @@ fn select(batches: &[Arc<StoredBatch>], wanted: &Intervals) -> Vec<BufferPart> {
 }
 
 /// The key columns followed by what else is wanted, and where in those the wanted columns are.
-fn with_key_first(layout: &TableLayout, wanted: &[usize]) -> (Vec<usize>, Arc<[usize]>) {
+pub(crate) fn with_key_first(layout: &TableLayout, wanted: &[usize]) -> (Vec<usize>, Arc<[usize]>) {
     let mut columns = layout.key_columns().to_vec();
     let positions = wanted
         .iter()

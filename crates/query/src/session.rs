@@ -10,12 +10,15 @@ use datafusion::error::Result;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{FunctionRegistry, TaskContext};
 use datafusion::prelude::SessionConfig;
+use tidemill_store::FileStore;
 
 use crate::bounded_functions;
+use crate::file_scan::FILES_URL;
 use crate::functions;
 use crate::grouped_tags::GroupByTagNumbers;
 use crate::namespace::{Namespace, SQL_CATALOG, USER_SCHEMA};
@@ -67,7 +70,7 @@ pub(crate) struct SessionTemplate {
 
 impl SessionTemplate {
     /// Errors: a spill directory that cannot be used.
-    pub(crate) fn new(config: &QueryConfig) -> Result<Self> {
+    pub(crate) fn new(config: &QueryConfig, files: &FileStore) -> Result<Self> {
         let directory = match &config.spill_directory {
             Some(directory) => DiskManagerMode::Directories(vec![directory.clone()]),
             None => DiskManagerMode::OsTmpDirectory,
@@ -80,6 +83,8 @@ impl SessionTemplate {
             .with_disk_manager_builder(disk)
             .with_memory_pool(Arc::new(pool))
             .build_arc()?;
+        let url = ObjectStoreUrl::parse(FILES_URL)?;
+        runtime.register_object_store(url.as_ref(), Arc::clone(files.objects()));
         Ok(Self {
             threads: config.threads.max(1),
             runtime,

@@ -11,10 +11,10 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use tidemill_catalog::Table;
-use tidemill_store::TableSnapshot;
+use tidemill_store::{FileStore, TableSnapshot};
 
 use crate::intervals::Interval;
-use crate::key_filter::{KeyFilter, is_key_predicate};
+use crate::key_filter::is_key_predicate;
 use crate::layout::TableLayout;
 use crate::scan_plan::{ScanRequest, plan_scan};
 use crate::time_filter::time_bounds;
@@ -24,17 +24,25 @@ pub(crate) struct StoreTable {
     table: Arc<Table>,
     layout: Arc<TableLayout>,
     retention_ns: Option<u64>,
+    files: Arc<FileStore>,
     snapshot: TableSnapshot,
 }
 
 impl StoreTable {
     /// `table` must know every column of `snapshot`: a tag it did not know would be missing in the key of points.
-    pub(crate) fn new(table: Arc<Table>, retention_ns: Option<u64>, snapshot: TableSnapshot) -> Self {
+    /// The files of `snapshot` are read through `files`.
+    pub(crate) fn new(
+        table: Arc<Table>,
+        retention_ns: Option<u64>,
+        files: Arc<FileStore>,
+        snapshot: TableSnapshot,
+    ) -> Self {
         let layout = Arc::new(TableLayout::new(&table));
         Self {
             table,
             layout,
             retention_ns,
+            files,
             snapshot,
         }
     }
@@ -101,14 +109,15 @@ impl TableProvider for StoreTable {
         }
         let all_columns = || (0..self.layout.schema().fields().len()).collect();
         let request = ScanRequest {
-            table_name: Arc::clone(&self.table.name),
+            table: Arc::clone(&self.table),
             layout: Arc::clone(&self.layout),
+            files: &self.files,
             columns: projection.cloned().unwrap_or_else(all_columns),
             time_range,
+            key_predicates,
             partition_count: state.config().target_partitions(),
+            session: state,
         };
-        plan_scan(&request, &self.snapshot, || {
-            KeyFilter::compile(&key_predicates, &self.layout, state)
-        })
+        plan_scan(&request, &self.snapshot)
     }
 }

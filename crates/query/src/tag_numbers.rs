@@ -37,7 +37,7 @@ struct State {
     numbers: HashTable<(u64, i32)>,
     values: StringBuilder,
     hasher: FixedState,
-    /// Dictionaries seen lately and the numbers of their entries; the array is held, so its address stays its own.
+    /// Dictionaries seen lately and the numbers of their entries; the array is held, so its memory stays its own.
     remembered: Vec<(ArrayRef, Arc<[i32]>)>,
     next_forgotten: usize,
     /// All values as an array, as long as no other has come.
@@ -96,7 +96,7 @@ impl State {
     fn recall(&self, entries: &ArrayRef) -> Option<&Arc<[i32]>> {
         self.remembered
             .iter()
-            .find(|(known, _)| Arc::ptr_eq(known, entries))
+            .find(|(known, _)| is_same_memory(known, entries))
             .map(|(_, numbers)| numbers)
     }
 
@@ -165,6 +165,24 @@ impl State {
     }
 }
 
+/// Whether two arrays of strings are the same memory. The batches of a file share their dictionary, but each has an array
+/// of its own around it.
+fn is_same_memory(one: &ArrayRef, other: &ArrayRef) -> bool {
+    if Arc::ptr_eq(one, other) {
+        return true;
+    }
+    let (one, other) = (one.as_string::<i32>(), other.as_string::<i32>());
+    let nulls = |array: &StringArray| {
+        array
+            .nulls()
+            .map(|nulls| (nulls.buffer().as_ptr(), nulls.offset()))
+    };
+    one.len() == other.len()
+        && one.offsets().inner().inner().as_ptr() == other.offsets().inner().inner().as_ptr()
+        && one.values().as_ptr() == other.values().as_ptr()
+        && nulls(one) == nulls(other)
+}
+
 fn text(values: &StringBuilder, number: i32) -> &[u8] {
     let offsets = values.offsets_slice();
     let number = number as usize;
@@ -229,6 +247,20 @@ mod tests {
             .numbers(&tags(&[Some("a"), Some("x"), Some("c")]))
             .unwrap();
         assert_eq!(again, Int32Array::from(vec![1, 2, 0]));
+    }
+
+    #[test]
+    fn a_dictionary_is_known_by_its_memory() {
+        let numbers = TagNumbers::default();
+        let first = tags(&[Some("a"), Some("b")]);
+        let again: ArrayRef = Arc::new(StringArray::from(first.values().to_data()));
+        let other: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+        numbers.numbers(&first).unwrap();
+        let state = numbers.state.lock();
+        assert!(!Arc::ptr_eq(first.values(), &again));
+        assert!(state.recall(&again).is_some());
+        assert!(state.recall(&other).is_none());
+        assert!(state.recall(&again.slice(0, 1)).is_none());
     }
 
     #[test]

@@ -6,7 +6,27 @@ use std::time::Duration;
 
 use tidemill_catalog::Limits;
 use tidemill_engine::EngineConfig;
+use tidemill_ingest::SnapshotConfig;
 use tidemill_object_stores::ObjectStoreConfig;
+
+/// What becomes of data that was deleted softly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeletionConfig {
+    /// How long it is kept unless the request says otherwise.
+    pub hard_delete_default: Duration,
+    /// How long the catalog remembers what has no data any more.
+    pub grace_period: Duration,
+}
+
+impl Default for DeletionConfig {
+    /// 72 hours, and 24 more (`spec/database.md` 2.6, 4.7).
+    fn default() -> Self {
+        Self {
+            hard_delete_default: Duration::from_hours(72),
+            grace_period: Duration::from_hours(24),
+        }
+    }
+}
 
 /// Settings of a server; the command line fills them in.
 #[derive(Debug, Clone)]
@@ -21,6 +41,8 @@ pub struct ServerConfig {
     pub without_auth: bool,
     /// Cadence of log flushes; zero flushes as soon as a writer waits.
     pub wal_flush_interval: Duration,
+    /// When the buffer becomes files, and how much of the log is kept.
+    pub snapshot: SnapshotConfig,
     /// Largest request body in bytes, compressed and decompressed.
     pub request_bytes_max: usize,
     /// Written with the listening address once the server listens.
@@ -35,6 +57,8 @@ pub struct ServerConfig {
     pub virtual_env: Option<PathBuf>,
     /// Name or number of the user that plugins run as, where it is not the server's own.
     pub plugin_user: Option<String>,
+    /// What becomes of data that was deleted softly.
+    pub deletion: DeletionConfig,
     /// Safety limits of the catalog.
     pub limits: Limits,
     /// Memory that all queries may use together, in bytes.

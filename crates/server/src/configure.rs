@@ -1,15 +1,18 @@
-//! `/api/v3/configure/database`, its `/retention_period`, and `/api/v3/configure/table` (`spec/database.md` 1.11).
+//! `/api/v3/configure/database`, its `/retention_period`, and `/api/v3/configure/table` (`spec/database.md` 1.11); the
+//! `/undelete` of both.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, TimeDelta, Utc};
 use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Deserializer};
-use serde_json::json;
-use tidemill_catalog::{Strictness, Transaction, validate_database_name};
+use serde_json::{Value, json};
+use tidemill_catalog::{KEPT_FOR_EVER_NS, Strictness, Transaction, validate_database_name};
 use tidemill_lineproto::ColumnType;
 
 use crate::body;
@@ -57,6 +60,46 @@ struct CreateTable {
     tags: Vec<String>,
     #[serde(default)]
     fields: Vec<Field>,
+    #[serde(default)]
+    retention_period: TableRetention,
+}
+
+#[derive(Debug, Deserialize)]
+struct UpdateTable {
+    db: String,
+    table: String,
+    #[serde(default)]
+    retention_period: TableRetention,
+}
+
+/// How long a table keeps its rows, in nanoseconds, where it does not do as its database: a duration, or `infinite`.
+#[derive(Debug, Default)]
+struct TableRetention(Option<u64>);
+
+impl<'de> Deserialize<'de> for TableRetention {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        match text.as_deref() {
+            Some("infinite") => Ok(Self(Some(KEPT_FOR_EVER_NS))),
+            Some(text) => parse_duration_ns(text, "a duration or infinite").map(|ns| Self(Some(ns))),
+            None => Ok(Self(None)),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct UndeleteDatabase {
+    db: String,
+    #[serde(default)]
+    new_name: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct UndeleteTable {
+    db: String,
+    table: String,
+    #[serde(default)]
+    new_name: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -100,13 +143,13 @@ struct DeleteTable {
 #[derive(Debug, Default, Deserialize)]
 struct HardDeleteAt(Option<String>);
 
-/// How long deleted data is kept unless the request says otherwise (`spec/database.md` 4.7).
-const HARD_DELETE_DEFAULT: TimeDelta = TimeDelta::hours(72);
-
 impl HardDeleteAt {
-    fn at(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, ApiError> {
+    fn at(&self, now: DateTime<Utc>, default: Duration) -> Result<Option<DateTime<Utc>>, ApiError> {
         match self.0.as_deref() {
-            None | Some("default") => Ok(Some(now + HARD_DELETE_DEFAULT)),
+            // A time that no clock reaches is never.
+            None | Some("default") => Ok(TimeDelta::from_std(default)
+                .ok()
+                .and_then(|default| now.checked_add_signed(default))),
             Some("never") => Ok(None),
             Some("now") => Ok(Some(now)),
             Some(time) => match DateTime::parse_from_rfc3339(time) {
@@ -121,15 +164,15 @@ impl HardDeleteAt {
 
 /// Reads a duration such as `30d` as nanoseconds.
 fn duration_ns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    use serde::de::{Error, Unexpected};
-    let Some(text) = Option::<String>::deserialize(deserializer)? else {
-        return Ok(None);
-    };
-    let invalid = || D::Error::invalid_value(Unexpected::Str(&text), &"a duration");
-    let duration = humantime::parse_duration(&text).map_err(|_| invalid())?;
-    u64::try_from(duration.as_nanos())
-        .map(Some)
-        .map_err(|_| invalid())
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| parse_duration_ns(&text, "a duration"))
+        .transpose()
+}
+
+fn parse_duration_ns<E: serde::de::Error>(text: &str, expected: &'static str) -> Result<u64, E> {
+    let invalid = || E::invalid_value(serde::de::Unexpected::Str(text), &expected);
+    let duration = humantime::parse_duration(text).map_err(|_| invalid())?;
+    u64::try_from(duration.as_nanos()).map_err(|_| invalid())
 }
 
 pub(crate) async fn create_database(
@@ -223,7 +266,7 @@ pub(crate) async fn delete_database(
         .read_query_or_json(uri.query(), &headers, request_body)
         .await?;
     let now = Utc::now();
-    let hard_delete_at = request.hard_delete_at.at(now)?;
+    let hard_delete_at = request.hard_delete_at.at(now, state.hard_delete_default)?;
     let delete =
         |transaction: &mut Transaction| transaction.soft_delete_database(&request.db, now, hard_delete_at);
     state.catalog.transact(delete).await?;
@@ -253,7 +296,8 @@ pub(crate) async fn create_table(
             validate_database_name(&request.db, Strictness::Strict)?;
             transaction.create_database(&request.db, None)?
         };
-        transaction.create_table(database, &request.table, columns)
+        transaction.create_table(database, &request.table, columns)?;
+        transaction.set_table_retention(&request.db, &request.table, request.retention_period.0)
     };
     state.catalog.transact(create).await?;
     Ok(StatusCode::OK)
@@ -270,10 +314,54 @@ pub(crate) async fn delete_table(
         .read_query_or_json(uri.query(), &headers, request_body)
         .await?;
     let now = Utc::now();
-    let hard_delete_at = request.hard_delete_at.at(now)?;
+    let hard_delete_at = request.hard_delete_at.at(now, state.hard_delete_default)?;
     let delete = |transaction: &mut Transaction| {
         transaction.soft_delete_table(&request.db, &request.table, now, hard_delete_at)
     };
     state.catalog.transact(delete).await?;
     Ok(StatusCode::OK)
+}
+
+pub(crate) async fn update_table(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<StatusCode, ApiError> {
+    let request: UpdateTable = state.bodies.read_json(&headers, request_body).await?;
+    let update = |transaction: &mut Transaction| {
+        transaction.set_table_retention(&request.db, &request.table, request.retention_period.0)
+    };
+    state.catalog.transact(update).await?;
+    Ok(StatusCode::OK)
+}
+
+/// Answers with the name that the database has then.
+pub(crate) async fn undelete_database(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<Json<Value>, ApiError> {
+    let request: UndeleteDatabase = state.bodies.read_json(&headers, request_body).await?;
+    let undelete = |transaction: &mut Transaction| {
+        if let Some(new_name) = &request.new_name {
+            validate_database_name(new_name, Strictness::Strict)?;
+        }
+        transaction.undelete_database(&request.db, request.new_name.as_deref())
+    };
+    let name = state.catalog.transact(undelete).await?;
+    Ok(Json(json!({ "db": &*name })))
+}
+
+/// Answers with the name that the table has then.
+pub(crate) async fn undelete_table(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<Json<Value>, ApiError> {
+    let request: UndeleteTable = state.bodies.read_json(&headers, request_body).await?;
+    let undelete = |transaction: &mut Transaction| {
+        transaction.undelete_table(&request.db, &request.table, request.new_name.as_deref())
+    };
+    let name = state.catalog.transact(undelete).await?;
+    Ok(Json(json!({ "db": request.db, "table": &*name })))
 }

@@ -10,9 +10,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tidemill_catalog::CatalogError;
 use tidemill_engine::{EngineError, EngineErrorKind};
-use tidemill_ingest::WriteError;
+use tidemill_ingest::{DeleteError, WriteError};
 use tidemill_lineproto::LineError;
 use tidemill_query::{QueryError, QueryErrorKind};
+
+/// When a writer that finds no room, in memory or on the disk, should come again.
+const OUT_OF_ROOM_RETRY_S: u32 = 5;
 
 /// An answer that says what was wrong.
 #[derive(Debug)]
@@ -132,7 +135,18 @@ impl From<WriteError> for ApiError {
                 Self::bad_request(error.to_string())
             }
             WriteError::ShuttingDown => Self::unavailable(error.to_string(), 5),
+            error if error.is_out_of_room() => Self::unavailable(error.to_string(), OUT_OF_ROOM_RETRY_S),
             other => Self::new(StatusCode::INTERNAL_SERVER_ERROR, other.to_string()),
+        }
+    }
+}
+
+impl From<DeleteError> for ApiError {
+    fn from(error: DeleteError) -> Self {
+        match error {
+            DeleteError::Catalog(error) => error.into(),
+            DeleteError::Write(error) => error.into(),
+            other => Self::bad_request(other.to_string()),
         }
     }
 }
@@ -140,14 +154,19 @@ impl From<WriteError> for ApiError {
 impl From<CatalogError> for ApiError {
     fn from(error: CatalogError) -> Self {
         let status = match &error {
-            CatalogError::AlreadyExists | CatalogError::RequestPathTaken { .. } => StatusCode::CONFLICT,
+            CatalogError::AlreadyExists
+            | CatalogError::RequestPathTaken { .. }
+            | CatalogError::NameTaken { .. }
+            | CatalogError::DataRemoved { .. } => StatusCode::CONFLICT,
             CatalogError::NotFound(_)
             | CatalogError::DatabaseNotFound(_)
             | CatalogError::TableNotFound { .. }
-            | CatalogError::TableIdNotFound(_) => StatusCode::NOT_FOUND,
+            | CatalogError::TableIdNotFound(_)
+            | CatalogError::NotDeleted { .. } => StatusCode::NOT_FOUND,
             CatalogError::InvalidDatabaseName(_)
             | CatalogError::InvalidName(_)
             | CatalogError::SoftDeleted(_)
+            | CatalogError::AmbiguousName { .. }
             | CatalogError::ReservedColumn(_)
             | CatalogError::DuplicateColumn(_)
             | CatalogError::ColumnTypeConflict { .. }

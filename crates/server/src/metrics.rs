@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use tidemill_engine::{RunStatus, TriggerReport};
-use tidemill_ingest::{WriteError, WriteOutcome};
+use tidemill_ingest::{IngestStats, WriteError, WriteOutcome};
 use tidemill_metrics::{CONTENT_TYPE as EXPOSITION, Exposition, Kind};
 use tidemill_worker::resident_bytes_of;
 
@@ -192,13 +192,131 @@ fn write_server(text: &mut Exposition, state: &AppState) {
         Kind::Gauge,
         number(state.ingest.committed().borrow().0),
     );
-    text.single(
-        "tidemill_buffer_bytes",
-        "Memory of the rows that are held for queries.",
-        Kind::Gauge,
-        number(state.ingest.store().total_bytes() as u64),
+    write_storage(text, &state.ingest.stats());
+}
+
+/// The buffer, the log behind it, and the snapshots in between.
+fn write_storage(text: &mut Exposition, stats: &IngestStats) {
+    for (name, help, kind, value) in STORAGE_METRICS {
+        text.single(name, help, *kind, number(value(stats)));
+    }
+    text.metric(
+        "tidemill_snapshots_total",
+        "Attempts at a snapshot by outcome.",
+        Kind::Counter,
+        [
+            ([("outcome", "ok")], number(stats.snapshots)),
+            ([("outcome", "failed")], number(stats.failed_snapshots)),
+        ],
+    );
+    text.durations(
+        "tidemill_snapshot_duration_seconds",
+        "How long snapshots took from the first look at the buffer to the last file in its place.",
+        [([], stats.snapshot_durations.clone())],
     );
 }
+
+type StorageMetric = (&'static str, &'static str, Kind, fn(&IngestStats) -> u64);
+
+/// The metrics of the way from the buffer to files that have one value.
+const STORAGE_METRICS: &[StorageMetric] = &[
+    (
+        "tidemill_buffer_bytes",
+        "Memory of the rows that are in no file.",
+        Kind::Gauge,
+        |stats| stats.buffer_bytes,
+    ),
+    (
+        "tidemill_buffer_soft_limit_bytes",
+        "Memory of these rows from which on a snapshot is made.",
+        Kind::Gauge,
+        |stats| stats.buffer_bytes_soft,
+    ),
+    (
+        "tidemill_buffer_limit_bytes",
+        "Memory of these rows from which on writers wait, and are refused.",
+        Kind::Gauge,
+        |stats| stats.buffer_bytes_max,
+    ),
+    (
+        "tidemill_write_waiting",
+        "Writers that wait for room in the buffer.",
+        Kind::Gauge,
+        |stats| stats.waiting_writers,
+    ),
+    (
+        "tidemill_write_refused_total",
+        "Writes that were refused because there was no room in the buffer.",
+        Kind::Counter,
+        |stats| stats.refused_writes,
+    ),
+    (
+        "tidemill_log_bytes",
+        "Bytes of the log that are kept.",
+        Kind::Gauge,
+        |stats| stats.log_bytes,
+    ),
+    (
+        "tidemill_log_segments",
+        "Segments of the log that are kept.",
+        Kind::Gauge,
+        |stats| stats.log_segments,
+    ),
+    (
+        "tidemill_log_replay_bytes",
+        "Bytes of the log that a start would replay.",
+        Kind::Gauge,
+        |stats| stats.log_replay_bytes,
+    ),
+    (
+        "tidemill_log_backlog_bytes",
+        "Bytes of the log that are kept for triggers alone.",
+        Kind::Gauge,
+        |stats| stats.log_backlog_bytes,
+    ),
+    (
+        "tidemill_log_segments_removed_total",
+        "Segments of the log that were removed.",
+        Kind::Counter,
+        |stats| stats.log_segments_removed,
+    ),
+    (
+        "tidemill_log_records_skipped_total",
+        "Records of the log that were removed although a trigger had not read them.",
+        Kind::Counter,
+        |stats| stats.log_records_skipped,
+    ),
+    (
+        "tidemill_snapshot_position",
+        "The number of the newest record of the log of which all rows are in files.",
+        Kind::Gauge,
+        |stats| stats.snapshot_lsn,
+    ),
+    (
+        "tidemill_snapshot_failing",
+        "1 if the last attempt at a snapshot failed.",
+        Kind::Gauge,
+        |stats| u64::from(stats.is_failing),
+    ),
+    (
+        "tidemill_snapshot_files_total",
+        "Files that snapshots have written.",
+        Kind::Counter,
+        |stats| stats.snapshot_files,
+    ),
+    (
+        "tidemill_snapshot_rows_total",
+        "Rows of the buffer that became files, those of one point counted each.",
+        Kind::Counter,
+        |stats| stats.snapshot_rows,
+    ),
+    (
+        "tidemill_snapshot_file_bytes_total",
+        "Bytes of these files.",
+        Kind::Counter,
+        |stats| stats.snapshot_file_bytes,
+    ),
+];
 
 fn write_triggers(text: &mut Exposition, reports: &[TriggerReport]) {
     let states = reports.iter().map(|report| {
@@ -312,6 +430,12 @@ const TRIGGER_METRICS: &[TriggerMetric] = &[
         "Rows of runs that have failed and are not repeated.",
         Kind::Counter,
         |report| Some(number(report.skipped_rows)),
+    ),
+    (
+        "tidemill_trigger_skipped_records_total",
+        "Records of the log that were removed before the trigger had read them.",
+        Kind::Counter,
+        |report| Some(number(report.skipped_records)),
     ),
     (
         "tidemill_trigger_unrecorded_runs_total",

@@ -16,7 +16,7 @@ use tidemill_engine::REQUEST_PATH_PREFIX;
 
 use crate::error::ApiError;
 use crate::state::AppState;
-use crate::{configure, health, metrics, packages, plugin_requests, plugins, query, write};
+use crate::{configure, deletes, health, metrics, packages, plugin_requests, plugins, query, write};
 
 const TRIGGER: &str = "/api/v3/configure/processing_engine_trigger";
 const ENVIRONMENT: &str = "/api/v3/configure/plugin_environment";
@@ -31,6 +31,8 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         .route("/api/v3/write_lp", post(write::write_lp))
         .route("/write", post(write::write_v1))
         .route("/api/v2/write", post(write::write_v2))
+        .route("/api/v3/delete", post(deletes::delete_rows))
+        .route("/api/v2/delete", post(deletes::delete_rows_v2))
         .route("/api/v3/query_sql", get(query::get_sql).post(query::post_sql))
         .route(
             "/api/v3/configure/database",
@@ -44,8 +46,18 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
             post(configure::set_retention_period).delete(configure::clear_retention_period),
         )
         .route(
+            "/api/v3/configure/database/undelete",
+            post(configure::undelete_database),
+        )
+        .route(
             "/api/v3/configure/table",
-            post(configure::create_table).delete(configure::delete_table),
+            post(configure::create_table)
+                .put(configure::update_table)
+                .delete(configure::delete_table),
+        )
+        .route(
+            "/api/v3/configure/table/undelete",
+            post(configure::undelete_table),
         )
         .route(
             TRIGGER,

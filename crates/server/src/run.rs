@@ -4,17 +4,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use object_store::ObjectStore;
 use tidemill_catalog::{Catalog, CatalogError};
 use tidemill_engine::{DeadLetters, Engine, EngineConfig, EngineTables, Journals, Observations};
-use tidemill_ingest::{Ingest, IngestConfig, OpenError, WriteError};
+use tidemill_ingest::{Ingest, IngestConfig, OpenError, Snapshotter, WriteError};
 use tidemill_object_stores::{LeaseError, LeaseLost, OpenError as StoreError, open};
 use tidemill_plugin_repo::{PluginRepository, RepositoryConfig, RepositoryError};
 use tidemill_query::{QueryConfig, QueryEngine};
-use tidemill_store::{Store, StoreConfig};
+use tidemill_store::{FileStoreConfig, Storage, StorageError, StoreConfig};
 use tidemill_wal::{FileMedium, Medium, ObjectMedium, WalConfig, WalError};
 use tidemill_worker::{
     Need, PluginUser, PluginUserError, PythonConfig, PythonEnvironment, SandboxProfile, extension_path,
@@ -30,15 +30,21 @@ use crate::access;
 use crate::body::BodyLimits;
 use crate::config::ServerConfig;
 use crate::connections::{self, ConnectionLimits};
+use crate::hard_deletion::HardDeletion;
 use crate::lease::HeldLease;
 use crate::metrics::ServerMetrics;
 use crate::routes::router;
-use crate::state::AppState;
+use crate::state::{AppState, now_ns};
 
 /// Recent commits kept decoded for triggers, in bytes.
 const TAIL_BYTES_MAX: usize = 64 << 20;
 /// Request bodies in memory at once, in bytes.
 const BODIES_BYTES_MAX: usize = 256 << 20;
+/// When it stops, the server makes a snapshot if the next start would replay more than this: reading as much again takes
+/// longer than to be noticed.
+const LAST_SNAPSHOT_LOG_BYTES_MIN: u64 = 16 << 20;
+/// How long that may take.
+const LAST_SNAPSHOT_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Log lines of plugins that live in memory only, for each database.
 const PLUGIN_LOG_ENTRIES_MAX: usize = 10_000;
 
@@ -58,7 +64,7 @@ pub enum ServeError {
     },
     /// The directory or the client of the object store cannot be used.
     #[error(transparent)]
-    Storage(#[from] StoreError),
+    Store(#[from] StoreError),
     /// Another server has this node id, or that cannot be found out.
     #[error(transparent)]
     Lease(#[from] LeaseError),
@@ -77,6 +83,9 @@ pub enum ServeError {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// The list of files cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// `--plugin-repo` is no repository.
     #[error(transparent)]
     PluginRepository(#[from] RepositoryError),
@@ -142,11 +151,24 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     };
     let catalog = Catalog::open(Arc::clone(&object_store), &config.node_id, config.limits.clone()).await?;
     let catalog = Arc::new(catalog);
-    let ingest = open_ingest(&config, Arc::clone(&object_store), &catalog).await?;
+    let storage = Storage::open(
+        StoreConfig::default(),
+        FileStoreConfig::default(),
+        Arc::clone(&object_store),
+        &config.node_id,
+    );
+    let storage = Arc::new(storage.await?);
+    let ingest = open_ingest(&config, Arc::clone(&object_store), &catalog, storage).await?;
     if lease.is_some() {
         // A process that was suspended and does not know that it lost the lease fails at its next record.
         ingest.claim().await.map_err(ServeError::Claim)?;
     }
+    let snapshotter = Snapshotter::start(Arc::clone(&ingest));
+    let _hard_deletion = HardDeletion::start(
+        Arc::clone(&catalog),
+        Arc::clone(ingest.storage()),
+        config.deletion.grace_period,
+    );
 
     let observations = Arc::new(Observations::new(PLUGIN_LOG_ENTRIES_MAX));
     let journals = Journals::start(
@@ -173,6 +195,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     let query = Arc::new(QueryEngine::new(
         Arc::clone(&catalog),
         store,
+        Arc::clone(ingest.storage().files()),
         vec![Arc::new(engine_tables)],
         query_config,
     ));
@@ -208,6 +231,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         query,
         engine: Arc::clone(&engine),
         metrics: ServerMetrics::new(),
+        hard_delete_default: config.deletion.hard_delete_default,
         object_store: opened.metrics,
         bodies: BodyLimits::new(config.request_bytes_max, BODIES_BYTES_MAX),
         process_id,
@@ -246,7 +270,18 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     info!("stopping plugins");
     engine.shutdown().await;
     journals.shutdown().await;
+    snapshotter.shutdown().await;
     info!("flushing the log");
+    if ingest.log_bytes_since_snapshot() >= LAST_SNAPSHOT_LOG_BYTES_MIN {
+        // Whatever becomes of it, the log has everything.
+        let snapshot = ingest.snapshot_now(now_ns());
+        if tokio::time::timeout(LAST_SNAPSHOT_WAIT_MAX, snapshot)
+            .await
+            .is_err()
+        {
+            warn!("the last snapshot takes too long, the next start will replay the log");
+        }
+    }
     ingest.shutdown().await;
     if let Some(lease) = lease {
         lease.give_back().await?;
@@ -349,6 +384,7 @@ async fn open_ingest(
     config: &ServerConfig,
     object_store: Arc<dyn ObjectStore>,
     catalog: &Arc<Catalog>,
+    storage: Arc<Storage>,
 ) -> Result<Arc<Ingest>, ServeError> {
     let data_dir = config.object_store.data_dir().map(Path::to_owned);
     let node_id = config.node_id.clone();
@@ -358,6 +394,7 @@ async fn open_ingest(
             ..WalConfig::default()
         },
         tail_bytes_max: TAIL_BYTES_MAX,
+        snapshot: config.snapshot.clone(),
     };
     let catalog = Arc::clone(catalog);
     let runtime = tokio::runtime::Handle::current();
@@ -370,12 +407,7 @@ async fn open_ingest(
                 runtime,
             )),
         };
-        Ok(Ingest::open(
-            medium,
-            ingest_config,
-            catalog,
-            Arc::new(Store::new(StoreConfig::default())),
-        )?)
+        Ok(Ingest::open(medium, ingest_config, catalog, storage)?)
     };
     let opened = tokio::task::spawn_blocking(open).await;
     Ok(Arc::new(

@@ -1,7 +1,7 @@
 //! What the routes share.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use tidemill_catalog::Catalog;
@@ -22,6 +22,8 @@ pub(crate) struct AppState {
     pub(crate) engine: Arc<Engine>,
     pub(crate) bodies: BodyLimits,
     pub(crate) metrics: ServerMetrics,
+    /// How long deleted data is kept unless the request says otherwise.
+    pub(crate) hard_delete_default: Duration,
     pub(crate) object_store: Arc<ObjectStoreMetrics>,
     pub(crate) process_id: Uuid,
     pub(crate) cluster_uuid: HeaderValue,

@@ -86,14 +86,14 @@ impl V1Parameters {
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct V2Parameters {
+pub(crate) struct V2Parameters {
     bucket: Option<String>,
     #[serde(default)]
     precision: FixedPrecisionParameter,
 }
 
 impl V2Parameters {
-    fn database(self) -> Result<String, ApiError> {
+    pub(crate) fn database(self) -> Result<String, ApiError> {
         match self.bucket {
             None => Err(ApiError::bad_request("no org/bucket destination provided")),
             Some(bucket) if bucket.is_empty() => Err(ApiError::bad_request("missing bucket value")),
@@ -196,7 +196,7 @@ pub(crate) async fn write_v2(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn compatible_parameters<T: Default + for<'de> Deserialize<'de>>(
+pub(crate) fn compatible_parameters<T: Default + for<'de> Deserialize<'de>>(
     uri: &Uri,
     names: &str,
 ) -> Result<T, ApiError> {

@@ -14,17 +14,23 @@
 #![deny(unsafe_code)]
 
 pub mod buffer;
+pub mod compaction;
 pub mod files;
+mod hard_delete;
 pub mod manifest;
+mod priority;
 pub mod sorted;
+pub mod storage;
 
 pub use buffer::{
-    Frozen, FrozenTable, SeriesOfRows, Store, StoreConfig, StoreStats, StoredBatch, TableBatch,
+    Frozen, FrozenTable, SeriesOfRows, Store, StoreConfig, StoreStats, StoredBatch, TableBatch, TableFiles,
     TableSnapshot, TableStats,
 };
 pub use files::{
     CHUNK_ORDER_COLUMN, CacheStats, DeleteFilter, Effort, FileError, FileReader, FileSchema, FileStore,
     FileStoreConfig, FileStoreStats, WriteSpec, scan_file, write_file,
 };
+pub use hard_delete::{HardDeleteError, HardDeleted, TableData, hard_delete_due, next_hard_delete};
 pub use manifest::{DataFile, Edit, FileId, Manifest, ManifestError, ManifestState, RowDelete, TagCondition};
 pub use sorted::{SortedRows, SortedStream, merge_sorted, sort_batches};
+pub use storage::{Flush, FlushError, FlushReport, Storage, StorageError};

@@ -344,3 +344,31 @@ fn a_table_that_is_dropped_while_its_files_are_made_stays_dropped() {
     store.install(TABLE, &[], &written[&TABLE]);
     assert!(store.scan(TABLE).files.is_empty());
 }
+
+#[test]
+fn rows_that_are_deleted_while_they_become_files_are_gone_before_and_after_that() {
+    let store = Store::new(StoreConfig::default());
+    let mut files = Files::default();
+    store.apply(1, &batch(&[(1, 10)]));
+    store.apply(2, &batch(&[(1, 20), (1, 30)]));
+    let frozen = store.freeze(2);
+    store.apply(3, &batch(&[(1, 11)]));
+    let times = || -> Vec<i64> {
+        let snapshot = store.scan(TABLE);
+        let batches = snapshot.batches.iter();
+        batches.flat_map(|batch| batch.times().to_vec()).collect()
+    };
+    // All of one frozen batch, one row of the other, and what came after the mark.
+    store.apply_delete(&delete(4, 0, 25));
+    assert_eq!(times(), [30]);
+    store.apply(5, &batch(&[(1, 12)]));
+    assert_eq!(times(), [30, 12]);
+    store.install_snapshot(&files.of_frozen(&frozen));
+    assert_eq!(times(), [12]);
+    assert_eq!(
+        awaited(&store),
+        [4],
+        "the file has the rows as they were at the mark"
+    );
+    assert_eq!(store.stats().bytes, store.total_bytes());
+}

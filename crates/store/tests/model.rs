@@ -9,8 +9,8 @@ use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Time
 use arrow::datatypes::{Float64Type, Int32Type, TimestampNanosecondType};
 use hashbrown::HashMap;
 use proptest::prelude::*;
-use tidemill_catalog::{ColumnId, TableId};
-use tidemill_store::{SeriesOfRows, Store, StoreConfig, TableBatch, TableSnapshot};
+use tidemill_catalog::{ColumnId, DatabaseId, TableId};
+use tidemill_store::{RowDelete, SeriesOfRows, Store, StoreConfig, TableBatch, TableSnapshot, TagCondition};
 
 const TABLE: TableId = TableId(7);
 const TIME: ColumnId = ColumnId(0);
@@ -84,6 +84,20 @@ fn rows(snapshot: &TableSnapshot) -> Vec<Row> {
             .as_primitive::<TimestampNanosecondType>();
         assert_eq!(times.values().iter().min(), Some(&batch.time_min));
         assert_eq!(times.values().iter().max(), Some(&batch.time_max));
+        let run_rows: u32 = batch.lsn_runs.iter().map(|(rows, _)| rows).sum();
+        assert_eq!(run_rows as usize, batch.row_count);
+        let lsns = || batch.lsn_runs.iter().map(|(_, lsn)| *lsn);
+        assert!(lsns().is_sorted());
+        assert_eq!(
+            (lsns().next(), lsns().next_back()),
+            (Some(batch.lsn_first), Some(batch.lsn_last))
+        );
+        for (id, array) in &batch.columns {
+            assert!(
+                array.logical_null_count() < array.len(),
+                "column {id} is not absent"
+            );
+        }
         for row in 0..batch.row_count {
             let tag = |id: ColumnId| {
                 let tags = batch.column(id)?.as_dictionary::<Int32Type>();
@@ -185,6 +199,92 @@ proptest! {
         store.drop_table(TABLE);
         prop_assert_eq!(store.total_bytes(), 0);
     }
+}
+
+fn any_delete() -> impl Strategy<Value = RowDelete> {
+    let condition = (0usize..2, any::<bool>(), prop::collection::vec(0u8..4, 1..3));
+    let conditions = prop::collection::vec(condition, 0..3);
+    (0i64..400, 0i64..200, conditions).prop_map(|(first, length, conditions)| RowDelete {
+        lsn: 0,
+        database: DatabaseId(1),
+        table: TABLE,
+        time_first: first,
+        time_last: first + length,
+        conditions: conditions
+            .into_iter()
+            .map(|(tag, negated, values)| TagCondition {
+                column: TAGS[tag],
+                negated,
+                values: values.iter().map(|value| format!("v{value}").into()).collect(),
+            })
+            .collect(),
+    })
+}
+
+fn is_removed(row: &Row, delete: &RowDelete) -> bool {
+    let satisfied = |condition: &TagCondition| {
+        let tag = TAGS.iter().position(|tag| *tag == condition.column).unwrap();
+        let value = row.tags[tag].as_deref();
+        value.is_some_and(|value| {
+            condition.values.iter().any(|listed| **listed == *value) != condition.negated
+        })
+    };
+    (delete.time_first..=delete.time_last).contains(&row.time) && delete.conditions.iter().all(satisfied)
+}
+
+proptest! {
+    #[test]
+    fn deletes_remove_what_was_there_before_them_whatever_is_merged(
+        steps in prop::collection::vec((any_batches(), any_delete()), 1..5),
+        merged_rows_max in prop_oneof![Just(8usize), Just(64), Just(100_000)],
+        settles in any::<bool>(),
+    ) {
+        let store = Store::new(StoreConfig { merged_rows_max, ..StoreConfig::default() });
+        let mut expected: Vec<Row> = Vec::new();
+        let mut lsn = 0;
+        for (batches, delete) in &steps {
+            for rows_of_batch in batches {
+                lsn += 1;
+                store.apply(lsn, &batch(rows_of_batch));
+                expected.extend_from_slice(rows_of_batch);
+            }
+            let before = store.scan(TABLE);
+            let before_rows = expected.clone();
+            lsn += 1;
+            let delete = RowDelete { lsn, ..delete.clone() };
+            store.apply_delete(&delete);
+            expected.retain(|row| !is_removed(row, &delete));
+            // While merges are or are not under way.
+            prop_assert_eq!(rows(&store.scan(TABLE)), &expected[..]);
+            prop_assert_eq!(rows(&before), &before_rows[..], "a snapshot never changes");
+            if settles {
+                store.settle();
+            }
+        }
+        store.settle();
+        let snapshot = store.scan(TABLE);
+        prop_assert_eq!(rows(&snapshot), &expected[..]);
+        prop_assert!(snapshot.deletes.is_empty(), "batches await no delete");
+        prop_assert_eq!(store.stats().bytes, store.total_bytes());
+        store.drop_table(TABLE);
+        prop_assert_eq!(store.total_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_delete_of_a_table_that_is_not_there_does_nothing() {
+    let store = Store::new(StoreConfig::default());
+    store.apply(1, &batch(&[row(1, "a")]));
+    store.apply_delete(&RowDelete {
+        lsn: 2,
+        database: DatabaseId(1),
+        table: TableId(99),
+        time_first: i64::MIN,
+        time_last: i64::MAX,
+        conditions: Vec::new(),
+    });
+    assert_eq!(store.scan(TABLE).row_count, 1);
+    assert_eq!(store.stats().tables.len(), 1);
 }
 
 fn row(time: i64, host: &str) -> Row {

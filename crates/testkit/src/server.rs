@@ -18,8 +18,8 @@ use crate::wait::{WAIT_MAX, eventually};
 pub struct ServerOptions {
     /// `--object-store memory` instead of files.
     pub in_memory: bool,
-    /// No choice of a store: it is among the arguments.
-    pub other_store: bool,
+    /// Instead of files: the arguments that say where objects go.
+    pub object_store: Option<Vec<String>>,
     /// No `--plugin-dir`.
     pub without_plugins: bool,
     /// Instead of the shared one: the server makes a virtual environment of its own.
@@ -127,9 +127,11 @@ impl TestServer {
             "--without-auth",
         ]);
         command.arg("--tcp-listener-file-path").arg(&listener_file);
-        if self.options.in_memory {
+        if let Some(arguments) = &self.options.object_store {
+            command.args(arguments);
+        } else if self.options.in_memory {
             command.args(["--object-store", "memory"]);
-        } else if !self.options.other_store {
+        } else {
             command
                 .args(["--object-store", "file", "--data-dir"])
                 .arg(self.data_dir());

@@ -1,23 +1,32 @@
 //! All commands, and which of them was asked for.
 
+mod backup;
+mod backup_place;
 mod create;
 mod create_plugin;
 mod dead_letters;
 mod delete;
+mod delete_rows;
 mod install;
 mod logs;
 mod query;
 mod record;
 mod replay;
+mod restore;
 mod serve;
+mod serve_deletion;
 mod settings;
 mod show;
+mod show_retention;
 mod show_system;
+mod snapshot_settings;
 mod storage_args;
 mod switch;
 mod test_plugin;
 mod trigger_settings;
+mod undelete;
 mod update;
+mod verify;
 mod write;
 
 use std::process::ExitCode;
@@ -74,7 +83,7 @@ enum Command {
     Client(ClientCommand),
 }
 
-/// Commands that talk to a server.
+/// Commands that talk to a server, or work on what one has stored.
 #[derive(Debug, Subcommand)]
 enum ClientCommand {
     /// Query a database
@@ -92,12 +101,15 @@ enum ClientCommand {
     /// Show what a plugin logs
     #[command(subcommand)]
     Logs(logs::LogsCommand),
-    /// Change a database or a trigger
+    /// Change a database, a table or a trigger
     #[command(subcommand)]
     Update(update::UpdateCommand),
-    /// Delete a database, a table or a trigger
+    /// Delete a database, a table, rows or a trigger
     #[command(subcommand)]
     Delete(delete::DeleteCommand),
+    /// Take back the deletion of a database or a table
+    #[command(subcommand)]
+    Undelete(undelete::UndeleteCommand),
     /// Forget runs that failed too often
     #[command(subcommand)]
     Drop(dead_letters::DropCommand),
@@ -119,6 +131,12 @@ enum ClientCommand {
     /// Install Python packages for plugins
     #[command(subcommand)]
     Install(install::InstallCommand),
+    /// Copy everything that a server stores, while it works on
+    Backup(Box<backup::BackupArgs>),
+    /// Make a node out of a backup, for a server to start on
+    Restore(Box<restore::RestoreArgs>),
+    /// Read back everything that a node stores, and say what is damaged
+    Verify(Box<verify::VerifyArgs>),
 }
 
 /// Runs the command that the arguments ask for.
@@ -156,6 +174,7 @@ async fn dispatch(command: ClientCommand) -> (Verb, Result<(), CommandError>) {
         ClientCommand::Logs(command) => (Verb::Logs, command.run().await),
         ClientCommand::Update(command) => (Verb::Update, command.run().await),
         ClientCommand::Delete(command) => (Verb::Delete, command.run().await),
+        ClientCommand::Undelete(command) => (Verb::Undelete, command.run().await),
         ClientCommand::Drop(command) => (Verb::Drop, command.run().await),
         ClientCommand::Enable(command) => (Verb::Enable, command.run().await),
         ClientCommand::Disable(command) => (Verb::Disable, command.run().await),
@@ -163,6 +182,9 @@ async fn dispatch(command: ClientCommand) -> (Verb, Result<(), CommandError>) {
         ClientCommand::Record(command) => (Verb::Record, command.run().await),
         ClientCommand::Replay(command) => (Verb::Replay, command.run().await),
         ClientCommand::Install(command) => (Verb::Install, command.run().await),
+        ClientCommand::Backup(args) => (Verb::Backup, args.run().await),
+        ClientCommand::Restore(args) => (Verb::Restore, args.run().await),
+        ClientCommand::Verify(args) => (Verb::Verify, args.run().await),
     }
 }
 

@@ -6,8 +6,13 @@ use crate::{failure::CommandError, print};
 
 /// Asks whether `name` is to be deleted; an error unless the answer is yes.
 pub(crate) fn deletion(name: &str) -> Result<(), CommandError> {
+    deletion_of(&format!("\"{name}\""))
+}
+
+/// Asks whether what is described is to be deleted; an error unless the answer is yes.
+pub(crate) fn deletion_of(description: &str) -> Result<(), CommandError> {
     print::error(&format!(
-        "Are you sure you want to delete \"{name}\"? Enter 'yes' or 'y' to confirm"
+        "Are you sure you want to delete {description}? Enter 'yes' or 'y' to confirm"
     ));
     let mut answer = String::new();
     // Without an answer there is no confirmation, whatever the reason.

@@ -21,6 +21,12 @@ pub(crate) enum CommandError {
     /// The server ended with an error, or did not start.
     #[error(transparent)]
     Serve(#[from] tidemill_server::ServeError),
+    /// A backup cannot be taken or restored.
+    #[error(transparent)]
+    Backup(#[from] tidemill_backup::BackupError),
+    /// Nothing can be said about what a node stores.
+    #[error(transparent)]
+    Verify(#[from] tidemill_backup::verify::VerifyError),
     /// Options that do not go together, which the parser cannot know.
     #[error("{0}")]
     Usage(String),
@@ -52,6 +58,7 @@ impl CommandError {
 /// What was asked for, as the text of a failure names it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Verb {
+    Backup,
     Create,
     Delete,
     Disable,
@@ -62,10 +69,13 @@ pub(crate) enum Verb {
     Query,
     Record,
     Replay,
+    Restore,
     Serve,
     Show,
     Test,
+    Undelete,
     Update,
+    Verify,
     Write,
 }
 

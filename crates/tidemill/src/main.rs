@@ -17,6 +17,7 @@ mod format;
 mod line_batches;
 mod plugin_source;
 mod print;
+mod progress_line;
 
 use std::process::ExitCode;
 

@@ -161,6 +161,10 @@ impl DurableLog for FileLog {
         self.index.first()
     }
 
+    fn segments(&self) -> Vec<(Lsn, u64)> {
+        self.index.map(|segment| segment.bytes)
+    }
+
     fn read(&self, after: Lsn, until: Lsn, bytes_max: usize) -> Result<Vec<(Lsn, Vec<u8>)>, WalError> {
         let mut collected = Collected {
             records: Vec::new(),

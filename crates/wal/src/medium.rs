@@ -76,6 +76,9 @@ pub trait DurableLog: Send + Sync {
     /// The first record of the oldest segment; `None` if there is no segment.
     fn first_lsn(&self) -> Option<Lsn>;
 
+    /// The segments there are, oldest first: the first record of each, and its bytes as far as they are durable.
+    fn segments(&self) -> Vec<(Lsn, u64)>;
+
     /// Records in `after < lsn <= until` in order, at most `bytes_max` payload bytes but at least one record
     /// (if there is one). The caller vouches that `until` is durable.
     ///

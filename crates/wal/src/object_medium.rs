@@ -4,6 +4,7 @@
 //! store lets one of them, the other stops for good. An object that is already there may also be our own, if the
 //! store did not get its answer to us: the salt in its header tells.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +39,8 @@ struct ObjectLog {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     runtime: Handle,
-    index: SegmentIndex<()>,
+    /// The length of each object.
+    index: SegmentIndex<u64>,
     removal: Mutex<()>,
     /// The object read last: a reader with a small budget comes back for the rest of it.
     last_read: Mutex<Option<(Lsn, Bytes)>>,
@@ -74,10 +76,11 @@ impl ObjectMedium {
 impl Medium for ObjectMedium {
     fn recover(&mut self, config: &WalConfig, visit: &mut Visitor<'_>) -> Result<Recovery, WalError> {
         let log = &*self.log;
-        let firsts = log.list()?;
+        let listed = log.list()?;
+        let firsts: Vec<Lsn> = listed.iter().map(|(first, _)| *first).collect();
         let start = replay_start(&firsts, config.replay_after, |name| log.display_path(name))?;
-        for &first in &firsts {
-            log.index.insert(first, ());
+        for &(first, bytes) in &listed {
+            log.index.insert(first, bytes);
         }
         let mut recovery = Recovery {
             last: config.replay_after,
@@ -120,8 +123,9 @@ impl Medium for ObjectMedium {
 
     fn append(&mut self, first: Lsn, group: &[Record]) -> Result<(), WalError> {
         let object = self.encode(first, group);
+        let bytes = object.content_length() as u64;
         self.log.runtime.block_on(self.put(first, object))?;
-        self.log.index.insert(first, ());
+        self.log.index.insert(first, bytes);
         Ok(())
     }
 
@@ -234,7 +238,8 @@ impl ObjectLog {
         PathBuf::from(self.path(name).to_string())
     }
 
-    fn list(&self) -> Result<Vec<Lsn>, WalError> {
+    /// The first record and the length of each object, in order.
+    fn list(&self) -> Result<Vec<(Lsn, u64)>, WalError> {
         let listed = self
             .runtime
             .block_on(self.store.list_with_delimiter(Some(&self.prefix)));
@@ -244,7 +249,14 @@ impl ObjectLog {
             .iter()
             .filter_map(|object| object.location.filename().map(str::to_owned))
             .collect();
-        segments_among(&names, |name| self.display_path(name))
+        let firsts = segments_among(&names, |name| self.display_path(name))?;
+        let bytes: HashMap<&str, u64> = listed
+            .objects
+            .iter()
+            .filter_map(|object| Some((object.location.filename()?, object.size)))
+            .collect();
+        let bytes_of = |first: Lsn| bytes.get(&*segment_name(first)).copied().unwrap_or(0);
+        Ok(firsts.into_iter().map(|first| (first, bytes_of(first))).collect())
     }
 
     fn removed(&self, wanted: Lsn) -> WalError {
@@ -306,12 +318,16 @@ impl DurableLog for ObjectLog {
         self.index.first()
     }
 
+    fn segments(&self) -> Vec<(Lsn, u64)> {
+        self.index.map(|bytes| *bytes)
+    }
+
     fn read(&self, after: Lsn, until: Lsn, bytes_max: usize) -> Result<Vec<(Lsn, Vec<u8>)>, WalError> {
         let mut records: Vec<(Lsn, Vec<u8>)> = Vec::new();
         let mut bytes = 0;
         let mut next = after.next();
         while next <= until {
-            let Some(first) = self.index.look_up(next, |first, ()| first) else {
+            let Some(first) = self.index.look_up(next, |first, _| first) else {
                 return Err(self.removed(next));
             };
             let mut is_full = false;
@@ -348,11 +364,11 @@ impl DurableLog for ObjectLog {
         while let Some(first) = self.index.removable(lsn) {
             let path = self.path(&segment_name(first));
             // Out of the index first: a reader that misses the object then knows why.
-            self.index.remove(first);
+            let bytes = self.index.remove(first).unwrap_or(0);
             match self.runtime.block_on(self.store.delete(&path)) {
                 Ok(()) | Err(StoreError::NotFound { .. }) => removed += 1,
                 Err(error) => {
-                    self.index.insert(first, ());
+                    self.index.insert(first, bytes);
                     return Err(WalError::object("remove", &path)(error));
                 }
             }

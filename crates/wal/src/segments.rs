@@ -77,6 +77,15 @@ impl<S> SegmentIndex<S> {
         self.segments.read().keys().next().copied()
     }
 
+    /// Every segment by its first record, with something that is told from it.
+    pub(crate) fn map<R>(&self, look: impl Fn(&S) -> R) -> Vec<(Lsn, R)> {
+        let segments = self.segments.read();
+        segments
+            .iter()
+            .map(|(&first, segment)| (first, look(segment)))
+            .collect()
+    }
+
     pub(crate) fn contains(&self, first: Lsn) -> bool {
         self.segments.read().contains_key(&first)
     }

@@ -134,6 +134,11 @@ impl<T: Send + 'static> Wal<T> {
             .unwrap_or_else(|| self.durable_lsn().next())
     }
 
+    /// The segments there are, oldest first: the first record of each, and its bytes.
+    pub fn segments(&self) -> Vec<(Lsn, u64)> {
+        self.durable_log.segments()
+    }
+
     /// Removes the segments whose records are all `< lsn`; returns how many. After that the log must be opened
     /// with a `replay_after` of at least the last record removed. It blocks on I/O, and must not be called from
     /// asynchronous code.

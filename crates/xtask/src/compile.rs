@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::failure::{During, Failure};
@@ -21,6 +21,17 @@ pub(crate) fn release(workspace: &Workspace) -> Result<(), Failure> {
     }
     run_visibly(&mut command)?;
     link(&workspace.program_as_influxdb3(), "tidemill")
+}
+
+/// The program that a task was told to use, or the one of this checkout, which is built then.
+pub(crate) fn named_or_release(workspace: &Workspace, named: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(path) = named {
+        return path
+            .canonicalize()
+            .during(format!("cannot find {}", path.display()));
+    }
+    release(workspace)?;
+    Ok(workspace.program())
 }
 
 /// Runs a command whose output the user sees; an unsuccessful end is a [`Failure`] that names the command.

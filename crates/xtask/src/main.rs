@@ -30,6 +30,7 @@ mod machine;
 mod plugin_files;
 mod prerequisites;
 mod process_info;
+mod proof;
 mod python;
 mod random;
 mod s3;
@@ -65,6 +66,8 @@ enum Task {
     Bench(bench::BenchOptions),
     /// Let plugins do their worst to a server and measure what its other users notice.
     Faults(faults::FaultOptions),
+    /// Ingest many rows, kill the server with -9 while it compacts them, and compare every count and checksum.
+    KillCompaction(proof::ProofOptions),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -91,5 +94,6 @@ async fn run(task: Task) -> Result<(), Failure> {
         Task::Demo(options) => demo::run(&workspace, &options).await,
         Task::Bench(options) => bench::run(&workspace, &options).await,
         Task::Faults(options) => faults::run(&workspace, &options).await,
+        Task::KillCompaction(options) => proof::run(&workspace, &options).await,
     }
 }

@@ -1,8 +1,8 @@
 //! What a server has on disk, by its own account and by the folder's; and waiting until it has brought everything there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use crate::api::Api;
 use crate::failure::{During, Failure};
 use crate::process_info::cpu_seconds_of_tree;
+use crate::waiting::wait_until;
 
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// Files that have stayed the same for so long, in a server at rest, are those that stay.
@@ -116,6 +117,36 @@ pub(crate) async fn until_in_files(
         }
         sleep(LOOK_PAUSE).await;
     }
+}
+
+/// Everything below a folder that is, or is about to become, a Parquet file.
+pub(crate) fn parquet_paths(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        // A folder may go while it is looked at.
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            } else if entry.file_name().to_string_lossy().contains(".parquet") {
+                found.insert(path);
+            }
+        }
+    }
+    found
+}
+
+/// Waits, to the millisecond, until a Parquet file that was not there before begins to be written. False where none is.
+pub(crate) async fn until_new_parquet(
+    folder: &Path,
+    known: &BTreeSet<PathBuf>,
+    limit: Duration,
+) -> Result<bool, Failure> {
+    wait_until(limit, Duration::from_millis(1), async || {
+        Ok(parquet_paths(folder).difference(known).next().is_some())
+    })
+    .await
 }
 
 /// Bytes below a folder.

@@ -21,10 +21,10 @@ use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tidemill_catalog::{Catalog, Limits, Strictness};
-use tidemill_ingest::{Ingest, IngestConfig, WriteRequest};
+use tidemill_ingest::{Ingest, IngestConfig, SnapshotConfig, WriteRequest};
 use tidemill_lineproto::Precision;
 use tidemill_query::{Params, QueryConfig, QueryEngine};
-use tidemill_store::{Store, StoreConfig};
+use tidemill_store::{FileStoreConfig, Storage, StoreConfig};
 use tidemill_triggers::RetryPolicy;
 use tidemill_wal::{FileMedium, Medium, WalConfig};
 
@@ -58,6 +58,14 @@ fn config(dir: &Path) -> EngineConfig {
         stop_grace: Duration::from_millis(200),
         retry,
         ..EngineConfig::default()
+    }
+}
+
+/// No more of the log than its last segment is kept for triggers.
+fn snapshot_config() -> SnapshotConfig {
+    SnapshotConfig {
+        backlog_bytes_max: 0,
+        ..SnapshotConfig::default()
     }
 }
 
@@ -159,11 +167,22 @@ impl Server {
             .unwrap();
         let catalog = Arc::new(catalog);
         let ingest_config = IngestConfig {
-            wal: WalConfig::default(),
+            wal: WalConfig {
+                segment_bytes_max: 4096,
+                ..WalConfig::default()
+            },
             tail_bytes_max: 1 << 20,
+            snapshot: snapshot_config(),
         };
-        let store = Arc::new(Store::new(StoreConfig::default()));
-        let ingest = Ingest::open(medium, ingest_config, Arc::clone(&catalog), Arc::clone(&store)).unwrap();
+        let storage = Storage::open(
+            StoreConfig::default(),
+            FileStoreConfig::default(),
+            Arc::clone(&objects),
+            "node0",
+        );
+        let storage = Arc::new(storage.await.unwrap());
+        let store = Arc::clone(storage.store());
+        let ingest = Ingest::open(medium, ingest_config, Arc::clone(&catalog), storage).unwrap();
         let ingest = Arc::new(ingest);
         let observations = Arc::new(Observations::new(1_000));
         let mut config = config(dir.path());
@@ -179,6 +198,7 @@ impl Server {
         let query = Arc::new(QueryEngine::new(
             catalog,
             store,
+            Arc::clone(ingest.storage().files()),
             vec![Arc::new(tables)],
             QueryConfig::default(),
         ));

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tidemill_ingest::SnapshotStep;
 use tidemill_triggers::ErrorBehavior;
 
 use super::fake_python::{Action, Call, FakePython};
@@ -516,6 +517,50 @@ async fn a_trigger_can_start_with_what_was_written_before() {
         refused
             .to_string()
             .starts_with("the setting 'start_at' is for triggers on writes")
+    );
+    server.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trigger_that_the_log_was_not_kept_for_goes_on_and_says_what_it_has_missed() {
+    let python = FakePython::new(returns_nothing);
+    let server = Server::start(&python).await;
+    server.write("db", "seed x=1 1").await;
+    let mut stopped = trigger("t", "all_tables");
+    stopped.disabled = true;
+    server.engine.create_trigger(stopped).await.unwrap();
+    for number in 0..200 {
+        server
+            .write("db", &format!("cpu,host=a x={number} {number}"))
+            .await;
+    }
+    // In these tests nothing but the last segment of the log is kept for triggers.
+    let step = server.ingest.snapshot_now(0).await;
+    assert!(matches!(step, SnapshotStep::Done(_)), "{step:?}");
+    let first = server.ingest.log_start().0;
+    assert!(first > 10, "the log begins at {first}");
+
+    server.engine.enable_trigger("db", "t").await.unwrap();
+    server.write("db", "cpu,host=new x=1 1000").await;
+    let last = "cpu: host=new,x=1.0";
+    let mut calls = 1;
+    let delivered = loop {
+        let made = rows(&python.calls(calls).await);
+        if made.last().is_some_and(|row| row == last) {
+            break made;
+        }
+        calls += 1;
+    };
+    assert!(delivered.len() < 190, "{} rows were delivered", delivered.len());
+    let skipped = format!("{}|true", first - 1);
+    let status =
+        "SELECT skipped_records, skipped_since IS NOT NULL FROM system.processing_engine_trigger_status";
+    server.expect_rows("db", status, &[&skipped]).await;
+    let log = server.log("db").await;
+    assert!(
+        log.iter()
+            .any(|line| line.contains("were removed before this trigger had read them")),
+        "{log:?}"
     );
     server.engine.shutdown().await;
 }

@@ -2,10 +2,12 @@
 //! `cargo test --release -p tidemill-query --test query budget -- --ignored --nocapture`.
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use tidemill_query::Params;
+use tidemill_store::{DataFile, FileId};
 
 use crate::support::{DATABASE, Fixture};
 
@@ -113,4 +115,99 @@ async fn budget() {
     filled(0, &mut fixture).await;
     fixture.store.settle();
     report(&fixture, "the same written a second time: all rows are late").await;
+}
+
+/// Thirty days of 1,000 hosts, a file a day.
+async fn month(fixture: &mut Fixture) {
+    const STEP_S: i64 = 600;
+    let mut lines = String::new();
+    for day in 0..30 {
+        lines.clear();
+        for host in 0..HOSTS {
+            for step in 0..86_400 / STEP_S {
+                let time = START_NS + (day * 86_400 + step * STEP_S) * 1_000_000_000;
+                writeln!(lines, "m,host=host_{host} f0={step},f1={host} {time}").unwrap();
+            }
+        }
+        fixture.write(&lines).await;
+        fixture.flush().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn budget_of_files() {
+    let mut fixture = Fixture::new().await;
+    filled(0, &mut fixture).await;
+    fixture.flush().await;
+    report(&fixture, "1 M rows in one file").await;
+    filled(0, &mut fixture).await;
+    report(&fixture, "the same again in memory: all rows are merged").await;
+
+    let mut fixture = Fixture::new().await;
+    month(&mut fixture).await;
+    let first = START_NS + 17 * 86_400 * 1_000_000_000;
+    let instant = |time: i64| format!("arrow_cast({time}, 'Timestamp(ns)')");
+    let sql = format!(
+        "SELECT f0, f1 FROM m WHERE host = 'host_77' AND time >= {} AND time < {}",
+        instant(first),
+        instant(first + 3_600_000_000_000)
+    );
+    for title in ["first", "second"] {
+        let start = Instant::now();
+        let rows = fixture.batches(&sql, Params::new()).await.unwrap();
+        let rows: usize = rows
+            .iter()
+            .map(datafusion::arrow::array::RecordBatch::num_rows)
+            .sum();
+        println!(
+            "one series, one hour of 30 days, {title} time: {:.3} ms, {rows} rows",
+            ms(start.elapsed())
+        );
+    }
+    let sql = "SELECT avg(f0) FROM m WHERE host = 'host_77'";
+    let (least, median, _) = measure(&fixture, sql).await;
+    println!(
+        "one series, 30 days: {:.3} ms least {:.3} ms median",
+        ms(least),
+        ms(median)
+    );
+}
+
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn planning_of_many_files() {
+    let mut fixture = Fixture::new().await;
+    fixture.write("m,h=a v=1 0").await;
+    let table = fixture.table("m").await;
+    let database = fixture.catalog.state().table_by_id(table).unwrap().database_id;
+    let file = |number: u64| {
+        Arc::new(DataFile {
+            id: FileId(number),
+            database,
+            table,
+            path: Arc::from(format!("node0/files/{number}.parquet")),
+            byte_size: 1 << 20,
+            checksum: 0,
+            row_count: 100_000,
+            time_min: number as i64 * 1000,
+            time_max: number as i64 * 1000 + 999,
+            lsn_first: number,
+            lsn_last: number,
+            deletes_through: 0,
+        })
+    };
+    let files: Vec<_> = (1..=10_000).map(file).collect();
+    fixture.store.install(table, &[], &files);
+    for sql in [
+        "SELECT count(*) FROM m",
+        "SELECT * FROM m WHERE time > arrow_cast(9000500, 'Timestamp(ns)') AND time < arrow_cast(9002500, 'Timestamp(ns)')",
+        "SELECT sum(v) FROM m WHERE h = 'a'",
+    ] {
+        let start = Instant::now();
+        for _ in 0..10 {
+            fixture.plan(sql).await;
+        }
+        println!("{:9.3} ms to plan {sql}", ms(start.elapsed()) / 10.0);
+    }
 }

@@ -4,6 +4,9 @@
 #![expect(clippy::print_stdout, reason = "measurements are printed")]
 
 mod budget;
+mod file_points;
+mod files;
+mod model;
 mod points;
 mod sql;
 mod support;

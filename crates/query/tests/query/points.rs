@@ -1,6 +1,5 @@
 //! Every point once, its last write winning field by field.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::LazyLock;
 
@@ -8,6 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use tidemill_query::{Params, QueryConfig, QueryErrorKind};
 
+use crate::model::{FIRST, Model, Row, any_commits, check_queries, line};
 use crate::support::{DATABASE, Fixture, rows};
 
 async fn select(fixture: &Fixture, sql: &str) -> Vec<Vec<String>> {
@@ -361,124 +361,6 @@ async fn tags_are_grouped_by_value() {
     );
 }
 
-/// A write: of which point, and of which of its fields.
-#[derive(Clone, Debug)]
-struct Row {
-    host: Option<&'static str>,
-    region: Option<&'static str>,
-    time: i64,
-    number: Option<i64>,
-    count: Option<i64>,
-    text: Option<&'static str>,
-}
-
-type Point = (i64, Option<&'static str>, Option<&'static str>);
-type Fields = (Option<i64>, Option<i64>, Option<&'static str>);
-
-/// What should be there: the points and their fields.
-#[derive(Default)]
-struct Model(BTreeMap<Point, Fields>);
-
-impl Model {
-    fn write(&mut self, row: &Row) {
-        let fields = self.0.entry((row.time, row.host, row.region)).or_default();
-        fields.0 = row.number.or(fields.0);
-        fields.1 = row.count.or(fields.1);
-        fields.2 = row.text.or(fields.2);
-    }
-
-    /// The points for which `keep` holds, as the queries render them, sorted.
-    fn rows(
-        &self,
-        keep: impl Fn(&Point, &Fields) -> bool,
-        render: impl Fn(&Point, &Fields) -> Vec<String>,
-    ) -> Vec<Vec<String>> {
-        let mut rows: Vec<Vec<String>> = self
-            .0
-            .iter()
-            .filter(|(point, fields)| keep(point, fields))
-            .map(|(point, fields)| render(point, fields))
-            .collect();
-        rows.sort();
-        rows
-    }
-}
-
-fn text<T: ToString>(value: Option<T>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
-}
-
-fn render_all((time, host, region): &Point, (number, count, string): &Fields) -> Vec<String> {
-    vec![
-        time.to_string(),
-        text(*host),
-        text(*region),
-        text(*number),
-        text(*count),
-        text(*string),
-    ]
-}
-
-fn line(table: &str, row: &Row) -> String {
-    let mut line = table.to_owned();
-    for (name, value) in [("host", row.host), ("region", row.region)] {
-        if let Some(value) = value {
-            write!(line, ",{name}={value}").unwrap();
-        }
-    }
-    let fields: Vec<String> = [
-        row.number.map(|value| format!("number={value}")),
-        row.count.map(|value| format!("count={value}i")),
-        row.text.map(|value| format!("text=\"{value}\"")),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    format!("{line} {} {}", fields.join(","), row.time)
-}
-
-fn any_row() -> impl Strategy<Value = Row> {
-    let host = prop_oneof![Just(None), Just(Some("a")), Just(Some("b"))];
-    let region = prop_oneof![3 => Just(None), 1 => Just(Some("x"))];
-    let text = prop_oneof![Just(None), Just(Some("p")), Just(Some("q"))];
-    let number = prop::option::of(0..4i64);
-    (host, region, 0..8i64, number.clone(), number, text).prop_map(
-        |(host, region, time, number, count, text)| {
-            // A line needs a field.
-            let number = if count.is_none() && text.is_none() {
-                number.or(Some(9))
-            } else {
-                number
-            };
-            Row {
-                host,
-                region,
-                time,
-                number,
-                count,
-                text,
-            }
-        },
-    )
-}
-
-/// Later commits tend to later times, so that some rows are late and others are not.
-fn any_commits() -> impl Strategy<Value = Vec<Vec<Row>>> {
-    prop::collection::vec((prop::collection::vec(any_row(), 1..8), 0..4i64), 1..8).prop_map(|commits| {
-        let mut start = 0;
-        commits
-            .into_iter()
-            .map(|(mut rows, step)| {
-                start += step;
-                for row in &mut rows {
-                    row.time += start;
-                }
-                rows
-            })
-            .collect()
-    })
-}
-
 struct World {
     runtime: tokio::runtime::Runtime,
     fixture: tokio::sync::Mutex<(Fixture, usize)>,
@@ -499,17 +381,8 @@ async fn agree(commits: &[Vec<Row>], from: i64, settle: bool) -> Result<(), Test
     *case += 1;
     let table = format!("t{case}");
     let mut model = Model::default();
-    // All columns from the start, so that every query finds its names.
-    let first = Row {
-        host: Some("z"),
-        region: Some("z"),
-        time: -1,
-        number: Some(0),
-        count: Some(0),
-        text: Some("z"),
-    };
-    fixture.write(&line(&table, &first)).await;
-    model.write(&first);
+    fixture.write(&line(&table, &FIRST)).await;
+    model.write(&FIRST);
     for commit in commits {
         let lines: Vec<String> = commit.iter().map(|row| line(&table, row)).collect();
         fixture.write(&lines.join("\n")).await;
@@ -520,80 +393,7 @@ async fn agree(commits: &[Vec<Row>], from: i64, settle: bool) -> Result<(), Test
     if settle {
         fixture.store.settle();
     }
-
-    let all = "CAST(time AS BIGINT), host, region, CAST(number AS BIGINT), count, text";
-    let instant = format!("arrow_cast({from}, 'Timestamp(ns)')");
-    let check = async |columns: &str, condition: &str, expected: Vec<Vec<String>>| {
-        let sql = format!("SELECT {columns} FROM {table} {condition}");
-        let mut found = rows(&fixture.batches(&sql, Params::new()).await.unwrap());
-        found.sort();
-        prop_assert_eq!(found, expected, "{}", sql);
-        Ok(())
-    };
-    check(all, "", model.rows(|_, _| true, render_all)).await?;
-    check(
-        all,
-        "WHERE host = 'a'",
-        model.rows(|point, _| point.1 == Some("a"), render_all),
-    )
-    .await?;
-    check(
-        all,
-        "WHERE host IS NULL",
-        model.rows(|point, _| point.1.is_none(), render_all),
-    )
-    .await?;
-    check(
-        all,
-        &format!("WHERE time >= {instant}"),
-        model.rows(|point, _| point.0 >= from, render_all),
-    )
-    .await?;
-    check(
-        all,
-        &format!("WHERE time < {instant} AND region = 'x' AND number > 1"),
-        model.rows(
-            |point, fields| point.0 < from && point.2 == Some("x") && fields.0 > Some(1),
-            render_all,
-        ),
-    )
-    .await?;
-    check(
-        "text, count",
-        &format!("WHERE text = 'p' OR time = {instant}"),
-        model.rows(
-            |point, fields| fields.2 == Some("p") || point.0 == from,
-            |_, fields| vec![text(fields.2), text(fields.1)],
-        ),
-    )
-    .await?;
-    check(
-        "region",
-        &format!("WHERE count IS NULL AND (host = 'b' OR time > {instant})"),
-        model.rows(
-            |point, fields| fields.1.is_none() && (point.1 == Some("b") || point.0 > from),
-            |point, _| vec![text(point.2)],
-        ),
-    )
-    .await?;
-    check("count(*), count(number)", "", {
-        let numbers = model.0.values().filter(|fields| fields.0.is_some()).count();
-        vec![vec![model.0.len().to_string(), numbers.to_string()]]
-    })
-    .await?;
-    check(
-        "count(*)",
-        &format!("WHERE time >= {instant}"),
-        vec![vec![
-            model.0.keys().filter(|point| point.0 >= from).count().to_string(),
-        ]],
-    )
-    .await?;
-    check("CAST(min(time) AS BIGINT), CAST(max(time) AS BIGINT)", "", {
-        let times = || model.0.keys().map(|point| point.0);
-        vec![vec![text(times().min()), text(times().max())]]
-    })
-    .await
+    check_queries(fixture, &table, &model, from).await
 }
 
 proptest! {

@@ -1,16 +1,24 @@
 //! A query engine over a real catalog and store, filled with line protocol.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::TimestampNanosecondType;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::util::pretty::pretty_format_batches_with_schema;
+use datafusion::object_store::ObjectStore;
 use datafusion::object_store::memory::InMemory;
-use futures::TryStreamExt;
+use datafusion::object_store::path::Path;
+use futures::{StreamExt, TryStreamExt};
 use tidemill_catalog::{Catalog, ColumnId, Limits, TableId, Transaction};
 use tidemill_lineproto::{ColumnType, ParseOptions, ParsedTable, Precision, parse};
 use tidemill_query::{Params, QueryConfig, QueryEngine, QueryError, SystemTables};
-use tidemill_store::{SeriesOfRows, Store, StoreConfig, TableBatch};
+use tidemill_store::{
+    DataFile, Effort, FileId, FileStore, FileStoreConfig, RowDelete, SeriesOfRows, Store, StoreConfig,
+    TableBatch, TableSnapshot, TagCondition, WriteSpec, sort_batches, write_file,
+};
 
 /// The database that everything is written to.
 pub(crate) const DATABASE: &str = "db";
@@ -18,8 +26,10 @@ pub(crate) const DATABASE: &str = "db";
 pub(crate) struct Fixture {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) store: Arc<Store>,
+    pub(crate) files: Arc<FileStore>,
     pub(crate) engine: QueryEngine,
     lsn: u64,
+    next_file: u64,
 }
 
 impl Fixture {
@@ -35,6 +45,15 @@ impl Fixture {
     }
 
     pub(crate) async fn with(config: QueryConfig, system: Vec<Arc<dyn SystemTables>>) -> Self {
+        Self::over(Arc::new(InMemory::new()), config, system).await
+    }
+
+    /// With files in `objects`.
+    pub(crate) async fn over(
+        objects: Arc<dyn ObjectStore>,
+        config: QueryConfig,
+        system: Vec<Arc<dyn SystemTables>>,
+    ) -> Self {
         let catalog = Catalog::open(Arc::new(InMemory::new()), "node0", Limits::default())
             .await
             .unwrap();
@@ -43,12 +62,21 @@ impl Fixture {
             .await
             .unwrap();
         let (catalog, store) = (Arc::new(catalog), Arc::new(Store::new(StoreConfig::default())));
-        let engine = QueryEngine::new(Arc::clone(&catalog), Arc::clone(&store), system, config);
+        let files = Arc::new(FileStore::new(objects, FileStoreConfig::default()));
+        let engine = QueryEngine::new(
+            Arc::clone(&catalog),
+            Arc::clone(&store),
+            Arc::clone(&files),
+            system,
+            config,
+        );
         Self {
             catalog,
             store,
+            files,
             engine,
             lsn: 0,
+            next_file: 0,
         }
     }
 
@@ -72,6 +100,78 @@ impl Fixture {
         }
         let create = |transaction: &mut Transaction| transaction.create_table(database.id, name, Vec::new());
         self.catalog.transact(create).await.unwrap()
+    }
+
+    /// Makes files of all rows in memory, one a table.
+    pub(crate) async fn flush(&mut self) {
+        self.flush_cut(&[]).await;
+    }
+
+    /// Makes files of all rows in memory: of each table one for the rows before each of `cuts`, and one for the others.
+    pub(crate) async fn flush_cut(&mut self, cuts: &[i64]) {
+        let frozen = self.store.freeze(self.lsn);
+        let mut installed: HashMap<TableId, Vec<Arc<DataFile>>> = HashMap::new();
+        for rows in &frozen.tables {
+            let state = self.catalog.state();
+            let table = state.table_by_id(rows.table).unwrap();
+            let batches = sort_batches(table, &rows.batches).unwrap();
+            let places = rows.batches.iter().map(|batch| (batch.lsn_first, batch.lsn_last));
+            let lsn_first = places.clone().map(|(first, _)| first).min().unwrap();
+            let spec = WriteSpec {
+                table,
+                path_prefix: &Path::from("node0/files"),
+                node_id: "node0",
+                lsn_first,
+                lsn_last: places.map(|(_, last)| last).max().unwrap(),
+                deletes_through: frozen.lsn,
+                effort: Effort::Low,
+            };
+            let mut first = i64::MIN;
+            for last in cuts.iter().map(|cut| cut - 1).chain([i64::MAX]) {
+                let part: Vec<RecordBatch> =
+                    batches.iter().map(|batch| between(batch, first, last)).collect();
+                let part = futures::stream::iter(part.into_iter().map(Ok)).boxed();
+                let id = FileId(self.next_file);
+                if let Some(file) = write_file(&self.files, &spec, part, || id).await.unwrap() {
+                    installed.entry(rows.table).or_default().push(Arc::new(file));
+                    self.next_file += 1;
+                }
+                first = last.saturating_add(1);
+            }
+        }
+        self.store.install_snapshot(&installed);
+    }
+
+    /// Deletes rows of a table that has none in memory.
+    pub(crate) async fn delete_in_files(
+        &mut self,
+        table: &str,
+        times: (i64, i64),
+        conditions: &[(&str, bool, &[&str])],
+    ) {
+        self.lsn += 1;
+        let table = self.table(table).await;
+        let state = self.catalog.state();
+        let table = state.table_by_id(table).unwrap();
+        let condition = |(tag, negated, values): &(&str, bool, &[&str])| TagCondition {
+            column: table.column(tag).unwrap().id,
+            negated: *negated,
+            values: values.iter().map(|value| Arc::from(*value)).collect(),
+        };
+        self.store.await_delete(&Arc::new(RowDelete {
+            lsn: self.lsn,
+            database: table.database_id,
+            table: table.id,
+            time_first: times.0,
+            time_last: times.1,
+            conditions: conditions.iter().map(condition).collect(),
+        }));
+    }
+
+    /// What the table consists of.
+    pub(crate) async fn snapshot(&self, table: &str) -> TableSnapshot {
+        let table = self.table(table).await;
+        self.store.scan(table)
     }
 
     async fn table_batch(&self, parsed: ParsedTable) -> TableBatch {
@@ -160,6 +260,17 @@ impl Fixture {
         self.answer(&format!("EXPLAIN FORMAT INDENT {sql}"), Params::new())
             .await
     }
+}
+
+/// The rows of a file's batch at some times.
+fn between(batch: &RecordBatch, first: i64, last: i64) -> RecordBatch {
+    let times = batch.column_by_name("time").unwrap();
+    let times = times.as_primitive::<TimestampNanosecondType>().values();
+    let mask: BooleanArray = times
+        .iter()
+        .map(|time| Some((first..=last).contains(time)))
+        .collect();
+    filter_record_batch(batch, &mask).unwrap()
 }
 
 /// The rows of an answer, each value as text; `-` stands for null.

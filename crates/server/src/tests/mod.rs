@@ -3,6 +3,8 @@
 mod bodies;
 mod configuration;
 mod connections;
+mod deletes;
+mod deletions;
 mod queries;
 mod writes;
 
@@ -17,13 +19,14 @@ use object_store::memory::InMemory;
 use serde_json::Value;
 use tidemill_catalog::{Catalog, Limits};
 use tidemill_engine::{DeadLetters, Engine, EngineConfig, Observations};
-use tidemill_ingest::{Ingest, IngestConfig};
+use tidemill_ingest::{Ingest, IngestConfig, SnapshotConfig};
 use tidemill_query::{QueryConfig, QueryEngine};
-use tidemill_store::{Store, StoreConfig};
+use tidemill_store::{FileStoreConfig, Storage, StoreConfig};
 use tidemill_wal::{ObjectMedium, WalConfig};
 use tower::ServiceExt;
 use uuid::Uuid;
 
+use crate::DeletionConfig;
 use crate::body::BodyLimits;
 use crate::routes::router;
 use crate::state::AppState;
@@ -75,27 +78,35 @@ impl Server {
     }
 
     async fn with_limits(limits: Limits) -> Self {
+        Self::with(limits, SnapshotConfig::default()).await
+    }
+
+    async fn with(limits: Limits, snapshot: SnapshotConfig) -> Self {
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let catalog = Arc::new(Catalog::open(Arc::clone(&objects), "test", limits).await.unwrap());
         let dead_letters = Arc::new(DeadLetters::new(Arc::clone(&objects), "test"));
         let (opening, runtime) = (Arc::clone(&catalog), tokio::runtime::Handle::current());
+        let storage = Storage::open(
+            StoreConfig::default(),
+            FileStoreConfig::default(),
+            Arc::clone(&objects),
+            "test",
+        );
+        let storage = Arc::new(storage.await.unwrap());
         let open = move || {
             let medium = Box::new(ObjectMedium::new(objects, "test/wal", runtime));
             let config = IngestConfig {
                 wal: WalConfig::default(),
                 tail_bytes_max: 1 << 20,
+                snapshot,
             };
-            Ingest::open(
-                medium,
-                config,
-                opening,
-                Arc::new(Store::new(StoreConfig::default())),
-            )
+            Ingest::open(medium, config, opening, storage)
         };
         let ingest = Arc::new(tokio::task::spawn_blocking(open).await.unwrap().unwrap());
         let query = Arc::new(QueryEngine::new(
             Arc::clone(&catalog),
             Arc::clone(ingest.store()),
+            Arc::clone(ingest.storage().files()),
             Vec::new(),
             QueryConfig::default(),
         ));
@@ -115,6 +126,8 @@ impl Server {
             query,
             engine,
             metrics: crate::metrics::ServerMetrics::new(),
+            object_store: Arc::default(),
+            hard_delete_default: DeletionConfig::default().hard_delete_default,
             bodies: BodyLimits::new(BODY_BYTES_MAX, 1 << 20),
             process_id: Uuid::nil(),
             cluster_uuid: HeaderValue::from_static("cluster"),

@@ -1,7 +1,11 @@
 //! The write endpoints of versions 1 and 2, and what they share with that of version 3.
 
+use std::time::Duration;
+
+use http::HeaderValue;
 use serde_json::{Value, json};
 use tidemill_catalog::Limits;
+use tidemill_ingest::SnapshotConfig;
 
 use super::{BODY_BYTES_MAX, Server};
 
@@ -137,4 +141,44 @@ async fn v2_errors_have_a_code_and_a_message() {
     check(path, &large, 413, "request too large", &size).await;
     // Nothing of what was refused is left behind.
     assert_eq!(server.get("/api/v3/query_sql?db=d&q=SELECT+1").await.status, 404);
+}
+
+#[tokio::test]
+async fn without_room_in_memory_writers_are_told_when_to_come_again() {
+    let snapshot = SnapshotConfig {
+        room_wait_max: Duration::from_millis(1),
+        ..SnapshotConfig::default().with_buffer_bytes_max(1)
+    };
+    let server = Server::with(Limits::default(), snapshot).await;
+    let first = server.post("/api/v3/write_lp?db=d", "m v=1 1").await;
+    assert_eq!(first.status, 204, "one request is let in whatever its size");
+    let text =
+        |answer: &super::Answer, field: &str| answer.json()[field].as_str().unwrap_or_default().to_owned();
+    for path in ["/api/v3/write_lp?db=d", "/write?db=d"] {
+        let answer = server.post(path, "m v=2 2").await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.headers["retry-after"]),
+            (503, &HeaderValue::from(5))
+        );
+        let error = text(&answer, "error");
+        assert!(error.starts_with("write buffer is full: "), "{error}");
+    }
+    let answer = server.post("/api/v2/write?bucket=d", "m v=2 2").await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.headers["retry-after"]),
+        (503, &HeaderValue::from(5))
+    );
+    assert_eq!(text(&answer, "code"), "unavailable");
+    assert!(text(&answer, "message").starts_with("write buffer is full: "));
+    assert_eq!(
+        server.rows("d", "SELECT v FROM m").await,
+        json!([{"v": 1.0}]),
+        "queries work"
+    );
+    let metrics = server.get("/metrics").await;
+    assert!(
+        metrics.text().contains("tidemill_write_refused_total 3"),
+        "{}",
+        metrics.text()
+    );
 }

@@ -31,8 +31,7 @@ impl TableBatch {
     /// # Panics
     /// When the time column is missing or of another type, which breaks the promise of [`TableBatch::time_column`].
     pub fn times(&self) -> &[i64] {
-        let time = find_column(&self.columns, self.time_column).expect("a batch has its time column");
-        time.as_primitive::<TimestampNanosecondType>().values()
+        times(&self.columns, self.time_column)
     }
 }
 
@@ -78,6 +77,16 @@ impl StoredBatch {
     pub fn column(&self, id: ColumnId) -> Option<&ArrayRef> {
         find_column(&self.columns, id)
     }
+
+    /// The time of each row in nanoseconds since the epoch.
+    pub fn times(&self) -> &[i64] {
+        times(&self.columns, self.time_column)
+    }
+}
+
+fn times(columns: &[(ColumnId, ArrayRef)], time_column: ColumnId) -> &[i64] {
+    let time = find_column(columns, time_column).expect("a batch has its time column");
+    time.as_primitive::<TimestampNanosecondType>().values()
 }
 
 fn find_column(columns: &[(ColumnId, ArrayRef)], id: ColumnId) -> Option<&ArrayRef> {

@@ -22,7 +22,7 @@ pub struct Frozen {
     pub lsn: u64,
     /// Each table that has rows, ascending by id.
     pub tables: Vec<FrozenTable>,
-    /// The deletes that a file of some table awaits, by table and in log order. Those of the manifest are among them.
+    /// The deletes that a file of some table awaits, in log order. Those of the manifest are among them.
     pub deletes: Vec<Arc<RowDelete>>,
 }
 
@@ -71,6 +71,11 @@ impl TableBuffer {
             byte_size: list.column_bytes,
         });
         (frozen, Arc::clone(&list.deletes))
+    }
+
+    /// The place of the mark in the log, while there is one.
+    pub(crate) fn mark(&self) -> Option<u64> {
+        self.list.lock().mark
     }
 
     /// Takes the mark back.
@@ -124,11 +129,7 @@ impl TableBuffer {
 
     /// Notes a delete for the files that may hold rows of it, those that are being made included.
     pub(crate) fn await_delete(&self, delete: &Arc<RowDelete>) {
-        let mut list = self.list.lock();
-        let mut deletes = list.deletes.to_vec();
-        deletes.push(Arc::clone(delete));
-        list.deletes = deletes.into();
-        list.forget_done_deletes();
+        self.list.lock().await_delete(delete);
     }
 }
 
@@ -144,7 +145,7 @@ impl BatchList {
     }
 
     /// Leaves out the deletes that no file awaits, nor one that is being made.
-    fn forget_done_deletes(&mut self) {
+    pub(super) fn forget_done_deletes(&mut self) {
         let (files, mark) = (&self.files, self.mark);
         let is_awaited = |delete: &Arc<RowDelete>| {
             mark.is_some_and(|mark| delete.lsn > mark) || files.iter().any(|file| delete.concerns(file))

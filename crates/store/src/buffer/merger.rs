@@ -9,10 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::buffer::merge::merge;
 use crate::buffer::table_buffer::TableBuffer;
-
-/// Steps down from the ordinary priority: merging waits for requests, but is never starved by them.
-#[cfg(target_os = "linux")]
-const NICE_STEPS: i32 = 5;
+use crate::priority::lower_priority;
 
 /// Ends, after the merge in hand, when it is dropped.
 pub(crate) struct Merger {
@@ -129,14 +126,3 @@ fn merge_once(table: &TableBuffer) {
         }
     }
 }
-
-/// On Linux priority belongs to the thread; elsewhere to the process, which must not change.
-#[cfg(target_os = "linux")]
-fn lower_priority() {
-    if let Err(error) = rustix::process::nice(NICE_STEPS) {
-        tracing::debug!(%error, "the thread for merging batches keeps its priority");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn lower_priority() {}

@@ -4,6 +4,7 @@
 //! neighbours in the background. It is no log: a crash empties it and replay fills it.
 
 mod batch;
+mod deletes;
 mod freeze;
 mod late_windows;
 mod merge;
@@ -20,4 +21,4 @@ pub use freeze::{Frozen, FrozenTable};
 pub use series::SeriesOfRows;
 pub use stats::{StoreStats, TableStats};
 pub use store::{Store, StoreConfig};
-pub use table_buffer::TableSnapshot;
+pub use table_buffer::{TableFiles, TableSnapshot};

@@ -11,7 +11,8 @@ use crate::buffer::merge_plan::BatchSize;
 use crate::buffer::merger::Merger;
 use crate::buffer::table_buffer::{SharedByteCount, TableBuffer};
 use crate::{
-    DataFile, FileId, Frozen, FrozenTable, ManifestState, RowDelete, StoreStats, TableBatch, TableSnapshot,
+    DataFile, FileId, Frozen, FrozenTable, ManifestState, RowDelete, StoreStats, TableBatch, TableFiles,
+    TableSnapshot,
 };
 
 /// How the buffer behaves.
@@ -67,10 +68,31 @@ impl Store {
         }
     }
 
+    /// Removes the rows of a table that were applied before and satisfy the conditions: no later scan has any of them in
+    /// its batches, and the delete is among [`TableSnapshot::deletes`] where a file may hold such rows. Comes in log order
+    /// with the commits, from the same thread.
+    ///
+    /// # Panics
+    /// When a condition is on a column that is not a tag.
+    pub fn apply_delete(&self, delete: &RowDelete) {
+        let table = self.tables.read().get(&delete.table).cloned();
+        // Without a buffer there are neither rows nor files.
+        let Some(table) = table else { return };
+        if table.delete_rows(&Arc::new(delete.clone())) {
+            self.merger.queue(&table);
+        }
+    }
+
     /// The rows of a table as they are now; empty for a table that nothing was written to. Cheap: no row is copied.
     pub fn scan(&self, table: TableId) -> TableSnapshot {
         let buffer = self.tables.read().get(&table).cloned();
         buffer.map(|buffer| buffer.snapshot()).unwrap_or_default()
+    }
+
+    /// The files of a table as they are now. Cheaper than [`scan`](Self::scan) where rows in memory do not matter.
+    pub fn files_of(&self, table: TableId) -> TableFiles {
+        let buffer = self.tables.read().get(&table).cloned();
+        buffer.map(|buffer| buffer.files()).unwrap_or_default()
     }
 
     /// Forgets all rows and files of a table. Snapshots taken before keep theirs.
@@ -92,7 +114,7 @@ impl Store {
             deletes.extend(awaited.iter().cloned());
         }
         tables.sort_unstable_by_key(|frozen| frozen.table);
-        deletes.sort_by_key(|delete| (delete.table, delete.lsn));
+        deletes.sort_by_key(|delete| delete.lsn);
         Frozen { lsn, tables, deletes }
     }
 
@@ -138,6 +160,12 @@ impl Store {
         if let Some(buffer) = self.tables.read().get(&delete.table).cloned() {
             buffer.await_delete(delete);
         }
+    }
+
+    /// Whether a table has the mark at this place in the log: not if it was dropped, or made, since.
+    pub(crate) fn is_frozen(&self, table: TableId, lsn: u64) -> bool {
+        let buffer = self.tables.read().get(&table).cloned();
+        buffer.is_some_and(|buffer| buffer.mark() == Some(lsn))
     }
 
     /// Whether there are rows that no file holds.

@@ -29,13 +29,22 @@ pub struct TableSnapshot {
     pub deletes: Arc<[Arc<RowDelete>]>,
 }
 
+/// The files of a table at one moment, without what is in memory only.
+#[derive(Debug, Clone, Default)]
+pub struct TableFiles {
+    /// By [`DataFile::lsn_first`] and then by time.
+    pub files: Arc<[Arc<DataFile>]>,
+    /// Deletes that one of `files` still awaits, in log order.
+    pub deletes: Arc<[Arc<RowDelete>]>,
+}
+
 /// Memory of all tables of a store together.
 pub(crate) type SharedByteCount = Arc<AtomicUsize>;
 
 pub(crate) struct TableBuffer {
     table: TableId,
     pub(super) total_bytes: SharedByteCount,
-    merge_target: BatchSize,
+    pub(super) merge_target: BatchSize,
     pub(super) late_windows_max: usize,
     /// Taken by the writer and where files take the place of rows, and then `list` inside of it.
     pub(super) series: Mutex<Series>,
@@ -150,6 +159,14 @@ impl TableBuffer {
         }
     }
 
+    pub(crate) fn files(&self) -> TableFiles {
+        let list = self.list.lock();
+        TableFiles {
+            files: Arc::clone(&list.files),
+            deletes: Arc::clone(&list.deletes),
+        }
+    }
+
     pub(crate) fn stats(&self) -> TableStats {
         let series = self.series.lock().all.series_count();
         let list = self.list.lock();
@@ -233,7 +250,7 @@ impl BatchList {
     }
 
     /// Positions of the neighbours that are to be merged next.
-    fn next_merge(&mut self, target: BatchSize) -> Option<Range<usize>> {
+    pub(super) fn next_merge(&mut self, target: BatchSize) -> Option<Range<usize>> {
         if self.merge_failed {
             return None;
         }

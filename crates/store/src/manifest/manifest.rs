@@ -86,6 +86,7 @@ impl LogState for ManifestState {
 #[derive(Clone)]
 pub struct Manifest {
     log: CheckpointLog<ManifestState>,
+    first_file_id: FileId,
     next_file_id: Arc<AtomicU64>,
 }
 
@@ -97,12 +98,13 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError::Store`], [`ManifestError::Corrupt`] naming the object, [`ManifestError::Conflict`].
     pub async fn open(objects: Arc<dyn ObjectStore>, node_id: &str) -> Result<Self, ManifestError> {
-        let log = CheckpointLog::open(objects, &log_config(node_id)).await?;
+        let log = CheckpointLog::<ManifestState>::open(objects, &log_config(node_id)).await?;
+        let first = log.state().next_file_id().0;
         let manifest = Self {
             log,
+            first_file_id: FileId(first),
             next_file_id: Arc::default(),
         };
-        let first = manifest.state().next_file_id().0;
         let below = first.checked_add(FILE_IDS_PER_RUN);
         let below = below.ok_or_else(|| ManifestError::Refused("all file ids are used up".to_owned()))?;
         manifest.next_file_id.store(first, Ordering::Relaxed);
@@ -172,6 +174,12 @@ impl Manifest {
     /// [`ManifestError::Store`]; the manifest works on without the checkpoint.
     pub async fn checkpoint(&self) -> Result<(), ManifestError> {
         Ok(self.log.checkpoint().await?)
+    }
+
+    /// The first identity that this handle, or a clone of it, may give to a file: files with lesser ones were written by
+    /// earlier processes.
+    pub fn first_file_id(&self) -> FileId {
+        self.first_file_id
     }
 
     /// An identity for a file that is to be written. None is given twice, not even after a crash.

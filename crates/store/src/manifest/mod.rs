@@ -8,6 +8,7 @@ mod data_file;
 mod edit;
 #[expect(clippy::module_inception, reason = "the manifest of the module manifest")]
 mod manifest;
+mod removed_rows;
 mod row_delete;
 mod state;
 

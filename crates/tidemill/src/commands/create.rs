@@ -93,6 +93,10 @@ pub(crate) struct TableArgs {
     #[arg(long, value_delimiter = ',', value_parser = parse_field, value_name = "NAME:TYPE,…")]
     fields: Vec<Field>,
 
+    /// How long rows are kept, for example 30d, or infinite; as long as the database says if not given
+    #[arg(long, value_name = "DURATION")]
+    retention_period: Option<String>,
+
     #[command(flatten)]
     connection: Connection,
 }
@@ -122,6 +126,7 @@ impl TableArgs {
             table: self.name,
             tags: self.tags,
             fields: self.fields,
+            retention_period: self.retention_period,
         };
         client.create_table(&table).await?;
         print::line(&format!(

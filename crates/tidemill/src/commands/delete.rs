@@ -1,7 +1,8 @@
-//! `delete database`, `delete table`, `delete trigger`
+//! `delete database`, `delete table`, `delete rows`, `delete trigger`
 
 use clap::{Args, Subcommand};
 
+use super::delete_rows::RowsArgs;
 use crate::{
     confirm,
     connection::{Connection, Database},
@@ -15,6 +16,8 @@ pub(crate) enum DeleteCommand {
     Database(DatabaseArgs),
     /// Delete a table
     Table(TableArgs),
+    /// Delete rows of a table by tags and time
+    Rows(RowsArgs),
     /// Delete a trigger
     Trigger(TriggerArgs),
 }
@@ -24,6 +27,7 @@ impl DeleteCommand {
         match self {
             Self::Database(args) => args.run().await,
             Self::Table(args) => args.run().await,
+            Self::Rows(args) => args.run().await,
             Self::Trigger(args) => args.run().await,
         }
     }

@@ -18,9 +18,11 @@ use tidemill_triggers::{ByteSize, CatchUp, PluginType, RetryPolicy};
 use tidemill_worker::{PackageManager, SandboxLevel, SandboxProfile};
 use tracing_subscriber::EnvFilter;
 
+use super::serve_deletion::DeletionArgs;
 use super::settings::{
     any_path, home, parse_address, parse_duration, parse_memory, parse_output_limit, present,
 };
+use super::snapshot_settings::SnapshotArgs;
 use super::storage_args::StorageArgs;
 use crate::{environment, failure::CommandError, print};
 
@@ -72,6 +74,12 @@ pub(crate) struct ServeArgs {
     /// How often the log is made durable [default: 1s; on files as soon as a writer waits]
     #[arg(long, env = environment::WAL_FLUSH_INTERVAL, value_parser = parse_duration, value_name = "DURATION", help_heading = "Storage")]
     wal_flush_interval: Option<Duration>,
+
+    #[command(flatten)]
+    snapshot: SnapshotArgs,
+
+    #[command(flatten)]
+    deletion: DeletionArgs,
 
     /// Address and port to listen on [default: 0.0.0.0:8181]
     #[arg(long, env = environment::HTTP_BIND_ADDR, value_parser = parse_address, value_name = "ADDRESS", help_heading = "HTTP")]
@@ -307,13 +315,15 @@ impl ServeArgs {
             _ => Duration::from_secs(1),
         };
         let engine = EngineConfig::default();
+        let wal_flush_interval = self.wal_flush_interval.unwrap_or(flush_interval);
         let any_address = || (Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into();
         Ok(ServerConfig {
             node_id,
             object_store,
             http_bind: self.http_bind.unwrap_or_else(any_address),
             without_auth: self.without_auth,
-            wal_flush_interval: self.wal_flush_interval.unwrap_or(flush_interval),
+            wal_flush_interval,
+            snapshot: self.snapshot.config(wal_flush_interval),
             request_bytes_max: self.max_http_request_size,
             tcp_listener_file: self.tcp_listener_file_path,
             plugin_dir: present(self.plugin_dir),
@@ -321,6 +331,7 @@ impl ServeArgs {
             plugin_repo: self.plugin_repo,
             virtual_env: present(self.virtual_env_location),
             plugin_user: self.plugin_user.filter(|user| !user.is_empty()),
+            deletion: self.deletion.config(),
             limits: Limits::default(),
             query_memory_bytes_max: self.exec_mem_pool_bytes,
             query_timeout: self.query_timeout,
@@ -501,6 +512,56 @@ mod tests {
             let error = engine(&arguments).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn the_memory_for_rows_and_their_age_are_bounded() {
+        let snapshot = |arguments: &[&str]| {
+            let config = parse(&[&["--node-id", "a"], arguments].concat()).unwrap();
+            config.snapshot
+        };
+        let given = snapshot(&[
+            "--force-snapshot-mem-size",
+            "512MB",
+            "--wal-flush-interval",
+            "100ms",
+        ]);
+        assert_eq!(
+            (given.buffer_bytes_max, given.buffer_bytes_soft),
+            (512 << 20, 256 << 20)
+        );
+        assert_eq!(given.age_max, Duration::from_mins(10));
+        let given = snapshot(&[
+            "--wal-flush-interval",
+            "2s",
+            "--wal-files-per-snapshot",
+            "30",
+            "--trigger-backlog-limit",
+            "1GB",
+            "--snapshotted-wal-files-to-keep",
+            "3",
+            "--snapshot-concurrency-limit",
+            "1",
+        ]);
+        assert_eq!(given.age_max, Duration::from_mins(1));
+        assert_eq!(
+            (given.backlog_bytes_max, given.segments_kept, given.concurrency),
+            (1 << 30, 3, 1)
+        );
+        // Of the reference, with nothing to set here.
+        snapshot(&[
+            "--gen1-duration",
+            "10m",
+            "--gen1-lookback-duration",
+            "1d",
+            "--wal-max-buffered-writes",
+            "5",
+            "--wal-replay-fail-on-error",
+            "--wal-replay-concurrency-limit",
+            "4",
+            "--checkpoint-interval",
+            "1h",
+        ]);
     }
 
     #[test]

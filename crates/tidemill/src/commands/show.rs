@@ -1,9 +1,12 @@
-//! `show databases`, `show packages`, `show plugins`, `show triggers`, `show summary`, `show dead-letters`, `show system`
+//! `show databases`, `show packages`, `show plugins`, `show triggers`, `show summary`, `show retention`, `show dead-letters`,
+//! `show system`
 
 use clap::{Args, Subcommand, ValueEnum};
 use tidemill_client::{Client, ClientError, QueryAnswer, QueryRequest};
 
-use super::{dead_letters::ShowArgs as DeadLettersArgs, show_system::SystemArgs};
+use super::{
+    dead_letters::ShowArgs as DeadLettersArgs, show_retention::RetentionArgs, show_system::SystemArgs,
+};
 use crate::{
     connection::{Connection, Database},
     failure::CommandError,
@@ -12,7 +15,7 @@ use crate::{
 };
 
 /// Database with the tables that are about the whole server.
-const INTERNAL_DATABASE: &str = "_internal";
+pub(super) const INTERNAL_DATABASE: &str = "_internal";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ShowCommand {
@@ -26,6 +29,8 @@ pub(crate) enum ShowCommand {
     Triggers(TriggersArgs),
     /// List the tables and triggers of a database
     Summary(SummaryArgs),
+    /// Show how long databases and tables keep their rows
+    Retention(RetentionArgs),
     /// List runs that failed too often
     DeadLetters(DeadLettersArgs),
     /// Show system tables of a database
@@ -40,6 +45,7 @@ impl ShowCommand {
             Self::Plugins(args) => args.run().await,
             Self::Triggers(args) => args.run().await,
             Self::Summary(args) => args.run().await,
+            Self::Retention(args) => args.run().await,
             Self::DeadLetters(args) => args.run().await,
             Self::System(args) => args.run().await,
         }

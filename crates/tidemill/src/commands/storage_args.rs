@@ -1,5 +1,6 @@
 //! Where data is kept, as options say it: for the server and for commands that work on its store while it is stopped.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,12 +45,19 @@ pub(crate) struct StorageArgs {
     #[arg(long, env = environment::BUCKET, value_name = "NAME", help_heading = "Storage")]
     bucket: Option<String>,
 
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// Credentials for stores on other machines, and how requests are made: for whoever has the place from elsewhere.
+#[derive(Debug, Args)]
+pub(crate) struct RemoteArgs {
     /// Access key [default: the credentials of the machine or container]
     #[arg(long, env = environment::AWS_ACCESS_KEY_ID, hide_env_values = true, value_name = "KEY", help_heading = "S3")]
     aws_access_key_id: Option<String>,
 
     /// Secret of the access key
-    #[arg(long, env = environment::AWS_SECRET_ACCESS_KEY, hide_env_values = true, value_name = "SECRET", help_heading = "S3")]
+    #[arg(long, env = environment::AWS_SECRET_ACCESS_KEY, hide_env_values = true, value_parser = secret, value_name = "SECRET", help_heading = "S3")]
     aws_secret_access_key: Option<Secret>,
 
     /// Region of the bucket [default: us-east-1]
@@ -61,7 +69,7 @@ pub(crate) struct StorageArgs {
     aws_endpoint: Option<String>,
 
     /// Token of temporary credentials
-    #[arg(long, env = environment::AWS_SESSION_TOKEN, hide_env_values = true, value_name = "TOKEN", help_heading = "S3")]
+    #[arg(long, env = environment::AWS_SESSION_TOKEN, hide_env_values = true, value_parser = secret, value_name = "TOKEN", help_heading = "S3")]
     aws_session_token: Option<Secret>,
 
     /// Let the endpoint have no TLS
@@ -85,7 +93,7 @@ pub(crate) struct StorageArgs {
     azure_storage_account: Option<String>,
 
     /// Key of the account [default: the credentials of the machine]
-    #[arg(long, env = environment::AZURE_STORAGE_ACCESS_KEY, hide_env_values = true, value_name = "KEY", help_heading = "Azure")]
+    #[arg(long, env = environment::AZURE_STORAGE_ACCESS_KEY, hide_env_values = true, value_parser = secret, value_name = "KEY", help_heading = "Azure")]
     azure_storage_access_key: Option<Secret>,
 
     /// URL of a store that is not Azure's own
@@ -133,6 +141,12 @@ pub(crate) struct StorageArgs {
     object_store_cache_endpoint: Option<String>,
 }
 
+/// As clap wants its parsers: nothing is wrong with any text.
+#[expect(clippy::unnecessary_wraps, reason = "the form of a parser")]
+fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text))
+}
+
 /// A text that was given: an empty one stands for none, as in unset variables of container files.
 fn filled(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
@@ -163,33 +177,63 @@ impl StorageArgs {
             },
             StoreKind::Memory => Location::Memory,
             StoreKind::MemoryThrottled => Location::MemoryThrottled,
-            StoreKind::S3 => Location::S3(S3Config {
-                bucket: bucket_for("s3")?,
-                access_key_id: filled(self.aws_access_key_id),
-                secret_access_key: filled_secret(self.aws_secret_access_key),
-                session_token: filled_secret(self.aws_session_token),
-                credentials_file: present(self.aws_credentials_file),
-                region: filled(self.aws_default_region),
-                endpoint: filled(self.aws_endpoint),
-                allow_http: self.aws_allow_http,
-                skip_signature: self.aws_skip_signature,
-            }),
-            StoreKind::Google => Location::Google(GoogleConfig {
-                bucket: bucket_for("google")?,
-                service_account: present(self.google_service_account),
-            }),
-            StoreKind::Azure => Location::Azure(AzureConfig {
-                container: bucket_for("azure")?,
-                account: filled(self.azure_storage_account),
-                access_key: filled_secret(self.azure_storage_access_key),
-                endpoint: filled(self.azure_endpoint),
-                allow_http: self.azure_allow_http,
-            }),
+            StoreKind::S3 => self.remote.s3(bucket_for("s3")?),
+            StoreKind::Google => self.remote.google(bucket_for("google")?),
+            StoreKind::Azure => self.remote.azure(bucket_for("azure")?),
         };
-        if filled(self.object_store_cache_endpoint).is_some() {
+        if filled(self.remote.object_store_cache_endpoint.clone()).is_some() {
             tracing::warn!("--object-store-cache-endpoint has no effect: there is no such cache");
         }
-        let connection = ConnectionConfig {
+        Ok(ObjectStoreConfig {
+            location,
+            connection: self.remote.connection(),
+        })
+    }
+
+    /// The credentials alone.
+    pub(crate) fn remote(&self) -> &RemoteArgs {
+        &self.remote
+    }
+}
+
+impl RemoteArgs {
+    /// A bucket of S3.
+    pub(crate) fn s3(&self, bucket: String) -> Location {
+        Location::S3(S3Config {
+            bucket,
+            access_key_id: filled(self.aws_access_key_id.clone()),
+            secret_access_key: filled_secret(self.aws_secret_access_key.clone()),
+            session_token: filled_secret(self.aws_session_token.clone()),
+            credentials_file: present(self.aws_credentials_file.clone()),
+            region: filled(self.aws_default_region.clone()),
+            endpoint: filled(self.aws_endpoint.clone()),
+            allow_http: self.aws_allow_http,
+            skip_signature: self.aws_skip_signature,
+        })
+    }
+
+    /// A bucket of Google Cloud Storage.
+    pub(crate) fn google(&self, bucket: String) -> Location {
+        Location::Google(GoogleConfig {
+            bucket,
+            service_account: present(self.google_service_account.clone()),
+        })
+    }
+
+    /// A container of Azure Blob Storage.
+    pub(crate) fn azure(&self, container: String) -> Location {
+        Location::Azure(AzureConfig {
+            container,
+            account: filled(self.azure_storage_account.clone()),
+            access_key: filled_secret(self.azure_storage_access_key.clone()),
+            endpoint: filled(self.azure_endpoint.clone()),
+            allow_http: self.azure_allow_http,
+        })
+    }
+
+    /// How requests are made.
+    pub(crate) fn connection(&self) -> ConnectionConfig {
+        ConnectionConfig {
             connection_limit: self.object_store_connection_limit.into(),
             http2_only: self.object_store_http2_only,
             http2_max_frame_size: self.object_store_http2_max_frame_size,
@@ -197,9 +241,8 @@ impl StorageArgs {
             max_retries: self.object_store_max_retries,
             retry_timeout: self.object_store_retry_timeout,
             tls_allow_insecure: self.object_store_tls_allow_insecure,
-            tls_ca: present(self.object_store_tls_ca),
-        };
-        Ok(ObjectStoreConfig { location, connection })
+            tls_ca: present(self.object_store_tls_ca.clone()),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `update database`, `update trigger`
+//! `update database`, `update table`, `update trigger`
 
 use std::path::PathBuf;
 
@@ -21,6 +21,8 @@ use crate::{
 pub(crate) enum UpdateCommand {
     /// Change how long a database keeps its rows
     Database(DatabaseArgs),
+    /// Change how long a table keeps its rows
+    Table(TableArgs),
     /// Change a trigger: its plugin, its arguments, how it runs
     Trigger(Box<TriggerArgs>),
 }
@@ -29,6 +31,7 @@ impl UpdateCommand {
     pub(crate) async fn run(self) -> Result<(), CommandError> {
         match self {
             Self::Database(args) => args.run().await,
+            Self::Table(args) => args.run().await,
             Self::Trigger(args) => args.run().await,
         }
     }
@@ -61,6 +64,41 @@ impl DatabaseArgs {
         print::line(&format!(
             "Database \"{}\" updated successfully",
             self.database.database
+        ))
+    }
+}
+
+const TABLE_HELP: &str = "\
+Examples:
+  tidemill update table air --database weather --retention-period 10y
+  tidemill update table air --database weather --retention-period none";
+
+#[derive(Debug, Args)]
+#[command(after_help = TABLE_HELP)]
+pub(crate) struct TableArgs {
+    /// Name of the table
+    name: String,
+
+    #[command(flatten)]
+    database: Database,
+
+    /// How long rows are kept, for example 30d; infinite: for ever; none: as long as the database says
+    #[arg(short, long, value_name = "DURATION")]
+    retention_period: String,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl TableArgs {
+    async fn run(self) -> Result<(), CommandError> {
+        let client = self.connection.client()?;
+        let database = &self.database.database;
+        let period = Some(self.retention_period.as_str()).filter(|&period| period != "none");
+        client.update_table(database, &self.name, period).await?;
+        print::line(&format!(
+            "Table \"{database}\".\"{}\" updated successfully",
+            self.name
         ))
     }
 }

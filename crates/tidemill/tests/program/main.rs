@@ -24,6 +24,7 @@ mod request_triggers;
 mod s3;
 mod schedules;
 mod stopping;
+mod storage_kill;
 mod trigger_lifecycle;
 mod write_triggers;
 

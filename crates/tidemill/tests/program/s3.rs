@@ -8,12 +8,10 @@ use tidemill_testkit::{S3Server, ServerOptions, TestServer, eventually};
 use crate::PROGRAM;
 
 async fn server_on(store: &S3Server, more: &[&str]) -> TestServer {
-    let mut arguments = store.arguments();
-    arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
     let options = ServerOptions {
         without_plugins: true,
-        other_store: true,
-        arguments,
+        object_store: Some(store.arguments()),
+        arguments: more.iter().map(|argument| (*argument).to_owned()).collect(),
         ..ServerOptions::default()
     };
     TestServer::start_with(PROGRAM, options).await

@@ -94,6 +94,10 @@ impl DurableLog for Nothing {
         None
     }
 
+    fn segments(&self) -> Vec<(Lsn, u64)> {
+        Vec::new()
+    }
+
     fn read(&self, _: Lsn, _: Lsn, _: usize) -> Result<Vec<(Lsn, Vec<u8>)>, WalError> {
         Ok(Vec::new())
     }

@@ -43,7 +43,7 @@ const TEAMS: [&str; 4] = ["SF", "NYC", "LON", "CHI"];
 const ENVIRONMENTS: [&str; 3] = ["production", "staging", "test"];
 
 /// Field values are walked in ten-thousandths, so that they have four decimals.
-const VALUE_SCALE: u32 = 10_000;
+pub(crate) const VALUE_SCALE: u32 = 10_000;
 const VALUE_MAX: u32 = 100 * VALUE_SCALE;
 /// The farthest a value goes in one step: one percent.
 const VALUE_STEP_MAX: u32 = VALUE_SCALE;
@@ -140,12 +140,24 @@ impl CpuLoad {
     /// The mean of every field over all rows, by which answers can be checked.
     pub(crate) fn means(&self) -> [f64; FIELDS.len()] {
         let mut sums = [0_u64; FIELDS.len()];
-        self.walk("", |_, host, _| {
-            for (sum, value) in sums.iter_mut().zip(host.values) {
+        for of_host in self.sums_by_host() {
+            for (sum, of_host) in sums.iter_mut().zip(of_host) {
+                *sum += of_host;
+            }
+        }
+        sums.map(|sum| sum as f64 / f64::from(VALUE_SCALE) / self.rows as f64)
+    }
+
+    /// The sum of every field over the rows of each host, in ten-thousandths: exact, so that answers can be checked to the
+    /// last digit.
+    pub(crate) fn sums_by_host(&self) -> Vec<[u64; FIELDS.len()]> {
+        let mut sums = vec![[0_u64; FIELDS.len()]; self.hosts as usize];
+        self.walk("", |row, host, _| {
+            for (sum, value) in sums[row % self.hosts as usize].iter_mut().zip(host.values) {
                 *sum += u64::from(value);
             }
         });
-        sums.map(|sum| sum as f64 / f64::from(VALUE_SCALE) / self.rows as f64)
+        sums
     }
 
     /// Visits the rows in order of time, with the host as it is then.

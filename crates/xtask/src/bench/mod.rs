@@ -15,12 +15,13 @@ use crate::prerequisites;
 use crate::workspace::Workspace;
 
 mod budget;
-mod load;
+pub(crate) mod load;
 mod measure;
 mod report;
 mod subject;
 mod unit;
 mod workloads;
+pub(crate) mod writing;
 
 use crate::bystanders::Bystanders;
 use load::{CpuLoad, Order, STEP_S};

@@ -78,7 +78,7 @@ impl FaultOptions {
 /// Tries the faults, prints what came of them and writes the table. Fails where a limit was not kept.
 pub(crate) async fn run(workspace: &Workspace, options: &FaultOptions) -> Result<(), Failure> {
     prerequisites::ensure()?;
-    let program = program(workspace, options)?;
+    let program = compile::named_or_release(workspace, options.program.as_deref())?;
     let mut report = Report::new(workspace, &program)?;
     let bystanders = Bystanders::watch();
     tokio::select! {
@@ -101,17 +101,6 @@ pub(crate) async fn run(workspace: &Workspace, options: &FaultOptions) -> Result
         "limits were not kept:\n{}",
         violations.join("\n")
     )))
-}
-
-/// The program to try, built where none was named.
-fn program(workspace: &Workspace, options: &FaultOptions) -> Result<PathBuf, Failure> {
-    if let Some(path) = &options.program {
-        return path
-            .canonicalize()
-            .during(format!("cannot find {}", path.display()));
-    }
-    compile::release(workspace)?;
-    Ok(workspace.program())
 }
 
 async fn try_all(

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Findings, ingest};
+use super::Findings;
 use crate::bench::BenchOptions;
 use crate::bench::load::STEP_S;
 use crate::bench::measure::Measure;
 use crate::bench::subject::OwnServer;
+use crate::bench::writing::{write_all, write_rounds};
 use crate::failure::Failure;
 use crate::process_info::cpu_seconds_of_tree;
 use crate::storage::{data_files, flags, rows_in, until_in_files};
@@ -73,7 +74,7 @@ async fn make_backlog(program: &Path, options: &BenchOptions) -> Result<OwnServe
     }
     let mut load = options.load().render(TABLE);
     for round in 1..=BACKLOG_ROUNDS {
-        let written = ingest::write_all(own.server.endpoint(), BACKLOG, load).await?;
+        let written = write_all(own.server.endpoint(), BACKLOG, load).await?;
         load = written.load;
         let rows = round * load.rows as u64;
         until_in_files(&mut api, BACKLOG, rows, IN_FILES_LIMIT).await?;
@@ -88,7 +89,7 @@ async fn rate(own: &OwnServer, database: &str, options: &BenchOptions) -> Result
     let load = options.load();
     let rendered = load.render(TABLE);
     let delay_s = load.duration_s();
-    let written = ingest::write_rounds(own.server.endpoint(), database, rendered, ROUNDS, delay_s).await?;
+    let written = write_rounds(own.server.endpoint(), database, rendered, ROUNDS, delay_s).await?;
     if written.refusals > 0 {
         return Err(Failure::new(format!(
             "{} batches were answered 503",

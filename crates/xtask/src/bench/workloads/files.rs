@@ -8,6 +8,7 @@ use super::{Findings, ingest, milliseconds};
 use crate::bench::BenchOptions;
 use crate::bench::measure::Measure;
 use crate::bench::subject::OwnServer;
+use crate::bench::writing::write_all;
 use crate::failure::Failure;
 use crate::storage::{bytes_in, flags, on_disk, until_compacted};
 
@@ -33,7 +34,7 @@ pub(super) async fn measure(program: &Path, options: &BenchOptions) -> Result<Fi
     let own = OwnServer::start(program).await?;
     own.api().create_database(DATABASE).await?;
     let load = options.load().render(ingest::TABLE);
-    ingest::write_all(own.server.endpoint(), DATABASE, load).await?;
+    write_all(own.server.endpoint(), DATABASE, load).await?;
     let in_memory_ms = queries::medians_ms(&mut own.api(), DATABASE, options).await?;
 
     let own = own.restart_with(flags::eager_snapshots()).await?;

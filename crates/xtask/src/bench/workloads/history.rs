@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Findings, ingest, milliseconds};
+use super::{Findings, milliseconds};
 use crate::api::{Api, query_request};
 use crate::bench::BenchOptions;
 use crate::bench::load::{CpuLoad, START_S, host_name};
 use crate::bench::measure::Measure;
 use crate::bench::subject::OwnServer;
+use crate::bench::writing::write_rounds;
 use crate::failure::{During, Failure};
 use crate::statistics::median;
 use crate::storage::{flags, until_compacted};
@@ -35,7 +36,7 @@ pub(super) async fn measure(program: &Path, options: &BenchOptions) -> Result<Fi
     let own = OwnServer::start_with(program, flags::eager_snapshots()).await?;
     let mut api = own.api();
     api.create_database(DATABASE).await?;
-    let written = ingest::write_rounds(
+    let written = write_rounds(
         own.server.endpoint(),
         DATABASE,
         load.render(TABLE),

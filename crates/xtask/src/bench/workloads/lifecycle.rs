@@ -7,6 +7,7 @@ use crate::api::Api;
 use crate::bench::BenchOptions;
 use crate::bench::measure::Measure;
 use crate::bench::subject::OwnServer;
+use crate::bench::writing::write_all;
 use crate::failure::Failure;
 use crate::server::Server;
 
@@ -54,9 +55,7 @@ async fn write_rows(server: &Server, options: &BenchOptions) -> Result<(), Failu
         .create_database(DATABASE)
         .await?;
     let load = options.load().render(ingest::TABLE);
-    ingest::write_all(server.endpoint(), DATABASE, load)
-        .await
-        .map(drop)
+    write_all(server.endpoint(), DATABASE, load).await.map(drop)
 }
 
 async fn check_rows(server: &Server, options: &BenchOptions) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ use super::{Findings, ingest, queries};
 use crate::bench::BenchOptions;
 use crate::bench::measure::Measure;
 use crate::bench::subject::OwnServer;
+use crate::bench::writing::write_rounds;
 use crate::failure::Failure;
 use crate::process_info::peak_resident_bytes;
 use crate::storage::flags;
@@ -22,7 +23,7 @@ pub(super) async fn measure(program: &Path, options: &BenchOptions) -> Result<Fi
     api.create_database(DATABASE).await?;
     let load = options.load();
     let rounds = ROWS.div_ceil(load.rows);
-    let written = ingest::write_rounds(
+    let written = write_rounds(
         own.server.endpoint(),
         DATABASE,
         load.render(ingest::TABLE),

@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::Findings;
 use super::rest::cpu_seconds_at_rest;
 use super::triggers::{FIRST_ANSWER_LIMIT, Plugin, Trigger, with_triggers};
-use super::{Findings, ingest};
 use crate::api::Row;
 use crate::bench::BenchOptions;
 use crate::bench::load::CpuLoad;
 use crate::bench::measure::Measure;
 use crate::bench::subject::Subject;
+use crate::bench::writing::write_all;
 use crate::failure::Failure;
 use crate::statistics::median;
 use crate::waiting::wait_until;
@@ -111,7 +112,7 @@ async fn walk(
         }
         .render(&table);
         let rows = load.rows;
-        ingest::write_all(subject.api.endpoint(), &database, load).await?;
+        write_all(subject.api.endpoint(), &database, load).await?;
         cpu_seconds_at_rest(subject.pid(), WAITING_CORES_MAX).await;
 
         let released = Instant::now();

@@ -1,7 +1,6 @@
 //! `kill -9` at the moments in which files are written, by snapshots or by compaction, under load.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tidemill_write_model::Writer;
@@ -12,7 +11,7 @@ use super::{Trial, check};
 use crate::failure::Failure;
 use crate::faults::finding::Finding;
 use crate::random::Random;
-use crate::storage::{data_files, flags};
+use crate::storage::{data_files, flags, parquet_paths, until_new_parquet};
 use crate::waiting::wait_until;
 
 const WRITERS: u32 = 4;
@@ -118,11 +117,8 @@ impl Run {
     ) -> Result<bool, Failure> {
         let clients = site.write(std::mem::take(&mut self.writers), BATCH_ROWS)?;
         let folder = site.data_dir();
-        let known = parquet_files(&folder);
-        let appeared = wait_until(FILE_LIMIT / 4, LOOK_PAUSE, async || {
-            Ok(parquet_files(&folder).difference(&known).next().is_some())
-        })
-        .await?;
+        let known = parquet_paths(&folder);
+        let appeared = until_new_parquet(&folder, &known, FILE_LIMIT / 4).await?;
         if appeared {
             let delay_ms = self.random.below(DELAY_MS_MAX + 1);
             sleep(Duration::from_millis(u64::from(delay_ms))).await;
@@ -146,7 +142,7 @@ impl Run {
 
     /// A file that no manifest names shows that the kill came between the two.
     async fn count_left_files(&mut self, site: &Site) -> Result<(), Failure> {
-        let on_disk = parquet_files(&site.data_dir());
+        let on_disk = parquet_paths(&site.data_dir());
         let known = data_files(&mut site.api()?, DATABASE).await?;
         let is_known = |path: &PathBuf| known.keys().any(|known| path.ends_with(known));
         self.left_files += u32::from(!on_disk.iter().all(is_known));
@@ -191,22 +187,4 @@ impl Run {
         );
         Ok(())
     }
-}
-
-/// Everything that is, or is about to become, a Parquet file.
-fn parquet_files(folder: &Path) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        // A folder may go while it is looked at.
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(path);
-            } else if entry.file_name().to_string_lossy().contains(".parquet") {
-                found.insert(path);
-            }
-        }
-    }
-    found
 }
