@@ -120,7 +120,6 @@ impl Server {
         )
         .await;
         let state = AppState {
-            object_store: Arc::default(),
             catalog,
             ingest,
             query,
