@@ -20,26 +20,24 @@ async fn server_on(store: &S3Server, more: &[&str]) -> TestServer {
 const FAST: [&str; 2] = ["--wal-flush-interval", "10ms"];
 
 /// A server that is expected to refuse: how it ends, and what it says.
-async fn refused(store: &S3Server, more: &[&str]) -> (i32, String) {
+async fn refused(storage: &[String]) -> (i32, String) {
+    let node = [
+        "--node-id",
+        "test",
+        "--http-bind",
+        "127.0.0.1:0",
+        "--without-auth",
+    ];
     let output = tokio::process::Command::new(PROGRAM)
-        .args([
-            "serve",
-            "--node-id",
-            "test",
-            "--http-bind",
-            "127.0.0.1:0",
-            "--without-auth",
-        ])
-        .args(store.arguments())
-        .args(more)
+        .arg("serve")
+        .args(node)
+        .args(storage)
         .output()
         .await
         .expect("the program starts");
     let said = [output.stdout, output.stderr].concat();
-    (
-        output.status.code().unwrap_or(-1),
-        String::from_utf8_lossy(&said).into_owned(),
-    )
+    let code = output.status.code().unwrap_or(-1);
+    (code, String::from_utf8_lossy(&said).into_owned())
 }
 
 #[tokio::test]
@@ -72,7 +70,7 @@ async fn a_second_server_of_the_same_name_refuses() {
         return;
     };
     let mut server = server_on(&store, &FAST).await;
-    let (code, said) = refused(&store, &[]).await;
+    let (code, said) = refused(&store.arguments()).await;
     assert_eq!(code, 1, "{said}");
     let expected = format!("node id 'test' is in use: process {} on host ", server.pid());
     assert!(said.contains(&expected), "{said}");
@@ -101,22 +99,36 @@ async fn a_log_record_is_an_object_a_flush_interval() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_missing_is_told_at_the_start() {
+async fn what_is_wrong_with_a_store_is_told_at_the_start() {
     let Some(store) = S3Server::start().await else {
         return;
     };
-    let (code, said) = refused(
-        &store,
-        &["--bucket", "nowhere", "--object-store-max-retries", "0"],
-    )
-    .await;
-    assert_ne!(code, 0, "{said}");
-    let (code, said) = refused(
-        &store,
-        &["--object-store", "google", "--google-service-account", "/none"],
-    )
-    .await;
-    assert_ne!(code, 0, "{said}");
+    let mut arguments = store.arguments();
+    for argument in &mut arguments {
+        if argument == store.bucket() {
+            "nowhere".clone_into(argument);
+        }
+    }
+    let (code, said) = refused(&arguments).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("cannot use the object store: "), "{said}");
+    assert!(said.contains("nowhere"), "{said}");
+    assert!(!said.contains("test-secret"), "a secret is shown");
+
+    let arguments = [
+        "--object-store",
+        "s3",
+        "--bucket",
+        "b",
+        "--aws-credentials-file",
+        "/none",
+    ];
+    let (code, said) = refused(&arguments.map(str::to_owned)).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("cannot use the credentials file /none: "), "{said}");
+    let (code, said) = refused(&["--object-store", "s3"].map(str::to_owned)).await;
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("--object-store s3 needs --bucket <NAME>"), "{said}");
 }
 
 #[tokio::test]
