@@ -304,7 +304,7 @@ fn node_info(config: &ServerConfig, process_id: Uuid) -> NodeInfo {
         "node-id": config.node_id,
         "object-store": config.object_store.to_string(),
         "http-bind": config.http_bind.to_string(),
-        "plugin-dir": config.plugin_dir,
+        "plugin-dir": config.plugin_dir.as_deref().map(|dir| dir.display().to_string()),
     });
     NodeInfo {
         node_id: config.node_id.clone(),

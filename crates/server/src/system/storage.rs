@@ -69,16 +69,12 @@ impl StorageTables {
     /// One row a table.
     fn storage(&self) -> Vec<ArrayRef> {
         let state = self.catalog.state();
-        let tables: Vec<(&Database, &Table, TableSnapshot)> = state
-            .databases()
-            .flat_map(|database| {
-                let with_data = |table| (&**database, &**table, self.ingest.store().scan(table.id));
-                database
-                    .tables()
-                    .map(move |table: &Arc<Table>| with_data(table))
-                    .collect::<Vec<_>>()
-            })
-            .collect();
+        let mut tables: Vec<(&Database, &Table, TableSnapshot)> = Vec::new();
+        for database in state.databases() {
+            for table in database.tables() {
+                tables.push((database, table, self.ingest.store().scan(table.id)));
+            }
+        }
         let of_files = |value: fn(&DataFile) -> u64| {
             numbers(
                 tables
