@@ -16,6 +16,7 @@ mod connections;
 mod deletes;
 mod encoder;
 mod error;
+mod file_metrics;
 mod format;
 mod hard_deletion;
 mod health;
@@ -31,6 +32,7 @@ mod run;
 mod stall_guard;
 mod state;
 mod store_metrics;
+mod system;
 #[cfg(test)]
 mod tests;
 mod write;

@@ -16,6 +16,7 @@ use tidemill_metrics::{CONTENT_TYPE as EXPOSITION, Exposition, Kind};
 use tidemill_worker::resident_bytes_of;
 
 use crate::error::ApiError;
+use crate::file_metrics::write_files;
 use crate::state::AppState;
 use crate::store_metrics::write_object_store;
 
@@ -193,6 +194,7 @@ fn write_server(text: &mut Exposition, state: &AppState) {
         number(state.ingest.committed().borrow().0),
     );
     write_storage(text, &state.ingest.stats());
+    write_files(text, state.ingest.storage());
 }
 
 /// The buffer, the log behind it, and the snapshots in between.

@@ -13,7 +13,7 @@ use tidemill_engine::{DeadLetters, Engine, EngineConfig, EngineTables, Journals,
 use tidemill_ingest::{Ingest, IngestConfig, OpenError, Snapshotter, WriteError};
 use tidemill_object_stores::{LeaseError, LeaseLost, OpenError as StoreError, open};
 use tidemill_plugin_repo::{PluginRepository, RepositoryConfig, RepositoryError};
-use tidemill_query::{QueryConfig, QueryEngine};
+use tidemill_query::{QueryConfig, QueryEngine, SystemTables};
 use tidemill_store::compaction::BackgroundCompaction;
 use tidemill_store::{FileStoreConfig, Storage, StorageError, StoreConfig};
 use tidemill_wal::{FileMedium, Medium, ObjectMedium, WalConfig, WalError};
@@ -36,6 +36,7 @@ use crate::lease::HeldLease;
 use crate::metrics::ServerMetrics;
 use crate::routes::router;
 use crate::state::{AppState, now_ns};
+use crate::system::{NodeInfo, NodeTables, StorageTables};
 
 /// Recent commits kept decoded for triggers, in bytes.
 const TAIL_BYTES_MAX: usize = 64 << 20;
@@ -46,6 +47,8 @@ const BODIES_BYTES_MAX: usize = 256 << 20;
 const LAST_SNAPSHOT_LOG_BYTES_MIN: u64 = 16 << 20;
 /// How long that may take.
 const LAST_SNAPSHOT_WAIT_MAX: Duration = Duration::from_secs(30);
+/// What `--gen1-duration` is by default: files are not cut by it here.
+const GENERATION_SECONDS: u64 = 600;
 /// Log lines of plugins that live in memory only, for each database.
 const PLUGIN_LOG_ENTRIES_MAX: usize = 10_000;
 
@@ -198,11 +201,16 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         ..QueryConfig::default()
     };
     let store = Arc::clone(ingest.store());
+    let system_tables: Vec<Arc<dyn SystemTables>> = vec![
+        Arc::new(engine_tables),
+        Arc::new(StorageTables::new(Arc::clone(&catalog), Arc::clone(&ingest))),
+        Arc::new(NodeTables::new(node_info(&config, process_id))),
+    ];
     let query = Arc::new(QueryEngine::new(
         Arc::clone(&catalog),
         store,
         Arc::clone(ingest.storage().files()),
-        vec![Arc::new(engine_tables)],
+        system_tables,
         query_config,
     ));
     let python = config.plugin_dir.clone().map(|plugin_dir| {
@@ -295,6 +303,24 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     }
     info!("stopped");
     Ok(())
+}
+
+/// What the server shows of itself; its settings hold no secrets.
+fn node_info(config: &ServerConfig, process_id: Uuid) -> NodeInfo {
+    let settings = serde_json::json!({
+        "node-id": config.node_id,
+        "object-store": config.object_store.to_string(),
+        "http-bind": config.http_bind.to_string(),
+        "plugin-dir": config.plugin_dir.as_deref().map(|dir| dir.display().to_string()),
+    });
+    NodeInfo {
+        node_id: config.node_id.clone(),
+        instance_id: process_id.to_string(),
+        core_count: std::thread::available_parallelism().map_or(1, usize::from) as u64,
+        started_ns: now_ns(),
+        settings: settings.to_string(),
+        generation_seconds: GENERATION_SECONDS,
+    }
 }
 
 /// The user that plugins run as, who has access to what they need. What concerns the virtual environment is reported where that

@@ -19,6 +19,7 @@ mod serve_deletion;
 mod settings;
 mod show;
 mod show_retention;
+mod show_storage;
 mod show_system;
 mod snapshot_settings;
 mod storage_args;

@@ -6,7 +6,7 @@ use support::Cli;
 
 #[test]
 fn help_of_every_command() {
-    const COMMANDS: [&str; 36] = [
+    const COMMANDS: [&str; 42] = [
         "",
         "serve",
         "query",
@@ -23,15 +23,21 @@ fn help_of_every_command() {
         "show triggers",
         "show dead-letters",
         "show summary",
+        "show retention",
+        "show storage",
         "show system",
         "show system table",
         "logs trigger",
         "update",
         "update database",
+        "update table",
         "update trigger",
         "delete database",
         "delete table",
+        "delete rows",
         "delete trigger",
+        "undelete database",
+        "undelete table",
         "enable trigger",
         "disable trigger",
         "drop dead-letters",

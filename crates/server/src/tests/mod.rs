@@ -6,6 +6,7 @@ mod connections;
 mod deletes;
 mod deletions;
 mod queries;
+mod system_tables;
 mod writes;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::DeletionConfig;
 use crate::body::BodyLimits;
 use crate::routes::router;
 use crate::state::AppState;
+use crate::system::{NodeInfo, NodeTables, StorageTables};
 
 /// Largest request body of a test server.
 const BODY_BYTES_MAX: usize = 100_000;
@@ -103,11 +105,20 @@ impl Server {
             Ingest::open(medium, config, opening, storage)
         };
         let ingest = Arc::new(tokio::task::spawn_blocking(open).await.unwrap().unwrap());
+        let storage_tables = StorageTables::new(Arc::clone(&catalog), Arc::clone(&ingest));
+        let node = NodeInfo {
+            node_id: "test".to_owned(),
+            instance_id: Uuid::nil().to_string(),
+            core_count: 2,
+            started_ns: 1,
+            settings: "{}".to_owned(),
+            generation_seconds: 600,
+        };
         let query = Arc::new(QueryEngine::new(
             Arc::clone(&catalog),
             Arc::clone(ingest.store()),
             Arc::clone(ingest.storage().files()),
-            Vec::new(),
+            vec![Arc::new(storage_tables), Arc::new(NodeTables::new(node))],
             QueryConfig::default(),
         ));
         let engine = Engine::start(

@@ -1,11 +1,12 @@
-//! `show databases`, `show packages`, `show plugins`, `show triggers`, `show summary`, `show retention`, `show dead-letters`,
-//! `show system`
+//! `show databases`, `show packages`, `show plugins`, `show triggers`, `show summary`, `show retention`, `show storage`,
+//! `show dead-letters`, `show system`
 
 use clap::{Args, Subcommand, ValueEnum};
 use tidemill_client::{Client, ClientError, QueryAnswer, QueryRequest};
 
 use super::{
-    dead_letters::ShowArgs as DeadLettersArgs, show_retention::RetentionArgs, show_system::SystemArgs,
+    dead_letters::ShowArgs as DeadLettersArgs, show_retention::RetentionArgs, show_storage::StorageArgs,
+    show_system::SystemArgs,
 };
 use crate::{
     connection::{Connection, Database},
@@ -31,6 +32,8 @@ pub(crate) enum ShowCommand {
     Summary(SummaryArgs),
     /// Show how long databases and tables keep their rows
     Retention(RetentionArgs),
+    /// Show how much databases and tables store, in memory and in files
+    Storage(StorageArgs),
     /// List runs that failed too often
     DeadLetters(DeadLettersArgs),
     /// Show system tables of a database
@@ -46,6 +49,7 @@ impl ShowCommand {
             Self::Triggers(args) => args.run().await,
             Self::Summary(args) => args.run().await,
             Self::Retention(args) => args.run().await,
+            Self::Storage(args) => args.run().await,
             Self::DeadLetters(args) => args.run().await,
             Self::System(args) => args.run().await,
         }

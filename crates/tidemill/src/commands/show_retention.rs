@@ -15,6 +15,10 @@ Examples:
   tidemill show retention
   tidemill show retention --database weather --tables --format csv";
 
+/// A duration as text, in days.
+const PERIOD: &str = "CASE WHEN retention_period_ns IS NULL THEN 'infinite' \
+     ELSE concat(CAST(CAST(retention_period_ns / 86400000000000.0 AS DECIMAL(20, 4)) AS VARCHAR), 'd') END";
+
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct RetentionArgs {
@@ -42,19 +46,14 @@ impl RetentionArgs {
             Some(_) => "WHERE database_name = $database",
             None => "",
         };
-        let sql = if self.tables {
-            let period = period("retention_period_ns");
-            format!(
-                "SELECT database_name, table_name, {period} AS retention_period FROM system.tables \
-                 {condition} ORDER BY database_name, table_name"
-            )
+        let (columns, table) = if self.tables {
+            ("database_name, table_name", "system.tables")
         } else {
-            let period = period("retention_period_ns");
-            format!(
-                "SELECT database_name, {period} AS retention_period FROM system.databases \
-                 {condition} ORDER BY database_name"
-            )
+            ("database_name", "system.databases")
         };
+        let sql = format!(
+            "SELECT {columns}, {PERIOD} AS retention_period FROM {table} {condition} ORDER BY {columns}"
+        );
         let parameters = self
             .database
             .iter()
@@ -62,13 +61,4 @@ impl RetentionArgs {
         let answer = query_with(&client, INTERNAL_DATABASE, sql, parameters, format).await?;
         print::answer(answer, format).await
     }
-}
-
-/// A duration as text, in days.
-fn period(column: &str) -> String {
-    const DAY_NS: &str = "86400000000000.0";
-    format!(
-        "CASE WHEN {column} IS NULL THEN 'infinite' \
-         ELSE concat(CAST(CAST({column} / {DAY_NS} AS DECIMAL(20, 4)) AS VARCHAR), 'd') END"
-    )
 }

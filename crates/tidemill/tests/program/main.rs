@@ -3,6 +3,7 @@
 mod arrow_tables;
 mod authoring;
 mod dead_letters;
+mod deletions;
 mod documentation;
 mod http_query;
 mod http_write;
