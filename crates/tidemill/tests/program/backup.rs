@@ -28,7 +28,11 @@ const WRITERS: usize = 3;
 
 /// Runs a command of the program without a server.
 async fn run(arguments: &[&str]) -> CommandOutput {
-    let output = tokio::process::Command::new(PROGRAM).args(arguments).output().await.expect("the program starts");
+    let output = tokio::process::Command::new(PROGRAM)
+        .args(arguments)
+        .output()
+        .await
+        .expect("the program starts");
     CommandOutput {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -54,9 +58,13 @@ async fn a_restored_server_answers_the_same_and_triggers_go_on() {
     let mut server = server().await;
     server.put_plugin("sum.py", SUM);
     server.create_database("d").await;
-    server.create_trigger("d", "sum", "sum.py", "table:m", json!({})).await;
+    server
+        .create_trigger("d", "sum", "sum.py", "table:m", json!({}))
+        .await;
     for row in 1..=20 {
-        server.write("d", &format!("m,host=h{} row={row}i,v=0.5 {row}", row % 3)).await;
+        server
+            .write("d", &format!("m,host=h{} row={row}i,v=0.5 {row}", row % 3))
+            .await;
     }
     let sum_is = async |server: &TestServer, total: u64| {
         eventually("the trigger has summed up", async || {
@@ -83,7 +91,14 @@ async fn a_restored_server_answers_the_same_and_triggers_go_on() {
     fs::remove_dir_all(server.data_dir()).unwrap();
 
     let data_dir = server.data_dir();
-    let restore = ["restore", text(&backup), "--node-id", "test", "--data-dir", text(&data_dir)];
+    let restore = [
+        "restore",
+        text(&backup),
+        "--node-id",
+        "test",
+        "--data-dir",
+        text(&data_dir),
+    ];
     let said = expect_success(run(&restore).await);
     assert!(said.contains("copied and checked"), "{said}");
     let again = run(&restore).await;
@@ -95,7 +110,9 @@ async fn a_restored_server_answers_the_same_and_triggers_go_on() {
     assert_eq!(server.query("d", everything).await, rows);
     server.write("d", "m,host=new row=90i 2000").await;
     sum_is(&server, 300).await;
-    let sums = server.query("d", "SELECT count(*) AS n FROM sums WHERE total > 210").await;
+    let sums = server
+        .query("d", "SELECT count(*) AS n FROM sums WHERE total > 210")
+        .await;
     assert_eq!(sums, [json!({"n": 1})], "no row was summed up twice");
 }
 
@@ -120,7 +137,13 @@ impl Writers {
                         break;
                     }
                     let line = format!("m,writer={writer} row={row}i {row}");
-                    let status = client.post(&url).body(line).send().await.expect("the server runs").status();
+                    let status = client
+                        .post(&url)
+                        .body(line)
+                        .send()
+                        .await
+                        .expect("the server runs")
+                        .status();
                     assert_eq!(status, 204);
                     answered.store(row, Ordering::SeqCst);
                 }
@@ -134,7 +157,10 @@ impl Writers {
     }
 
     fn answered(&self) -> Vec<u64> {
-        self.answered.iter().map(|answered| answered.load(Ordering::SeqCst)).collect()
+        self.answered
+            .iter()
+            .map(|answered| answered.load(Ordering::SeqCst))
+            .collect()
     }
 
     async fn end(self) {
@@ -156,7 +182,13 @@ async fn a_backup_under_load_has_what_was_answered_before_and_no_holes() {
     let writers = Writers::start(&server);
     let folder = tempfile::tempdir().unwrap();
     for round in 0..3_u64 {
-        let busy = async || writers.answered().iter().all(|rows| *rows > 100 * (round + 1)).then_some(());
+        let busy = async || {
+            writers
+                .answered()
+                .iter()
+                .all(|rows| *rows > 100 * (round + 1))
+                .then_some(())
+        };
         eventually("the writers are busy", busy).await;
         let before = writers.answered();
         let backup = folder.path().join(format!("backup{round}"));
@@ -164,11 +196,20 @@ async fn a_backup_under_load_has_what_was_answered_before_and_no_holes() {
         let after = writers.answered();
 
         let data_dir = folder.path().join(format!("data{round}"));
-        expect_success(run(&["restore", text(&backup), "--node-id", "test", "--data-dir", text(&data_dir)]).await);
+        expect_success(
+            run(&[
+                "restore",
+                text(&backup),
+                "--node-id",
+                "test",
+                "--data-dir",
+                text(&data_dir),
+            ])
+            .await,
+        );
         let options = ServerOptions {
             without_plugins: true,
-            other_store: true,
-            arguments: ["--data-dir", text(&data_dir)].map(str::to_owned).to_vec(),
+            object_store: Some(["--data-dir", text(&data_dir)].map(str::to_owned).to_vec()),
             ..ServerOptions::default()
         };
         let copy = TestServer::start_with(PROGRAM, options).await;
@@ -194,7 +235,9 @@ async fn stopped_node() -> TestServer {
     let mut server = TestServer::start_with(PROGRAM, options).await;
     let folder = tempfile::tempdir().unwrap();
     for day in 1..=2_u64 {
-        let lines: Vec<String> = (0..500).map(|row| format!("cpu,host=a v={row} {}", day * 100_000 + row)).collect();
+        let lines: Vec<String> = (0..500)
+            .map(|row| format!("cpu,host=a v={row} {}", day * 100_000 + row))
+            .collect();
         server.write("d", &lines.join("\n")).await;
         // It makes a snapshot first.
         let backup = folder.path().join(day.to_string());
@@ -247,7 +290,11 @@ async fn verify_names_each_kind_of_damage() {
         let output = verify(&data_dir).await;
         assert_eq!(output.code, 1, "{}", output.stdout);
         for expected in expected {
-            assert!(output.stdout.contains(expected), "no {expected:?} in:\n{}", output.stdout);
+            assert!(
+                output.stdout.contains(expected),
+                "no {expected:?} in:\n{}",
+                output.stdout
+            );
         }
     };
 
@@ -283,7 +330,12 @@ async fn verify_names_each_kind_of_damage() {
     let (record, length) = manifest.last_key_value().unwrap();
     let content = fs::read(record).unwrap();
     fs::write(record, &content[..usize::try_from(*length).unwrap() - 3]).unwrap();
-    expect_damage(&["manifest   DAMAGED", text(record.strip_prefix(&data_dir).unwrap()), "it holds"]).await;
+    expect_damage(&[
+        "manifest   DAMAGED",
+        text(record.strip_prefix(&data_dir).unwrap()),
+        "it holds",
+    ])
+    .await;
     fs::write(record, content).unwrap();
 
     let catalog = files(&data_dir.join("test/catalog"));
@@ -293,14 +345,30 @@ async fn verify_names_each_kind_of_damage() {
     expect_damage(&["catalog    DAMAGED"]).await;
     fs::write(record, content).unwrap();
 
-    let json = run(&["verify", "--node-id", "test", "--data-dir", text(&data_dir), "--format", "json"]).await;
+    let json = run(&[
+        "verify",
+        "--node-id",
+        "test",
+        "--data-dir",
+        text(&data_dir),
+        "--format",
+        "json",
+    ])
+    .await;
     let report: Value = serde_json::from_str(&expect_success(json)).unwrap();
     assert_eq!(report["sound"], true);
-    assert_eq!((&report["tables"][0]["files"], &report["tables"][0]["rows"]), (&json!(2), &json!(1000)));
+    assert_eq!(
+        (&report["tables"][0]["files"], &report["tables"][0]["rows"]),
+        (&json!(2), &json!(1000))
+    );
 
     let unknown = run(&["verify", "--node-id", "other", "--data-dir", text(&data_dir)]).await;
     assert_eq!(unknown.code, 1);
-    assert!(unknown.stderr.contains("there is no node 'other'"), "{}", unknown.stderr);
+    assert!(
+        unknown.stderr.contains("there is no node 'other'"),
+        "{}",
+        unknown.stderr
+    );
 }
 
 #[tokio::test]
@@ -314,7 +382,13 @@ async fn verify_runs_beside_the_server() {
     let writers = Writers::start(&server);
     let folder = tempfile::tempdir().unwrap();
     for round in 0..3_u64 {
-        let busy = async || writers.answered().iter().all(|rows| *rows > 50 * (round + 1)).then_some(());
+        let busy = async || {
+            writers
+                .answered()
+                .iter()
+                .all(|rows| *rows > 50 * (round + 1))
+                .then_some(())
+        };
         eventually("the writers are busy", busy).await;
         expect_success(verify(&server.data_dir()).await);
         let backup = folder.path().join(round.to_string());
@@ -329,7 +403,15 @@ async fn an_unfinished_or_damaged_backup_is_not_restored() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
     let restore = async |backup: &Path| {
-        let output = run(&["restore", text(backup), "--node-id", "n", "--data-dir", text(&data_dir)]).await;
+        let output = run(&[
+            "restore",
+            text(backup),
+            "--node-id",
+            "n",
+            "--data-dir",
+            text(&data_dir),
+        ])
+        .await;
         assert_eq!(output.code, 1, "{}", output.stdout);
         output.stderr
     };
@@ -343,12 +425,27 @@ async fn an_unfinished_or_damaged_backup_is_not_restored() {
     server.restart().await;
     let backup = folder.path().join("backup");
     expect_success(server.command(&["backup", text(&backup)]).await);
-    let data = files(&backup).into_keys().find(|path| text(path).ends_with(".parquet")).unwrap();
+    let data = files(&backup)
+        .into_keys()
+        .find(|path| text(path).ends_with(".parquet"))
+        .unwrap();
     flip(&data);
     let damaged = restore(&backup).await;
-    assert!(damaged.contains("the backup is damaged") && damaged.contains(".parquet"), "{damaged}");
+    assert!(
+        damaged.contains("the backup is damaged") && damaged.contains(".parquet"),
+        "{damaged}"
+    );
 
-    let output = run(&["serve", "--node-id", "n", "--data-dir", text(&data_dir), "--http-bind", "127.0.0.1:0"]).await;
+    let output = run(&[
+        "serve",
+        "--node-id",
+        "n",
+        "--data-dir",
+        text(&data_dir),
+        "--http-bind",
+        "127.0.0.1:0",
+    ])
+    .await;
     assert_eq!(output.code, 1, "{}{}", output.stdout, output.stderr);
     assert!(output.stderr.contains("unfinished restore"), "{}", output.stderr);
 }
