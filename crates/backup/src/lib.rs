@@ -17,6 +17,7 @@ mod error;
 pub mod export;
 mod import;
 mod index;
+mod ingest_log;
 mod object_writer;
 mod place;
 mod readable_bytes;

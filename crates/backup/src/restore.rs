@@ -41,7 +41,7 @@ struct Begun<'a> {
 /// does not start.
 ///
 /// # Errors
-/// [`BackupError::NodeNotEmpty`], [`BackupError::NoBackup`]: nothing was written. Else what is wrong with the backup or the
+/// [`BackupError::NodeNotEmpty`], [`BackupError::UnfinishedRestore`], [`BackupError::NoBackup`]: nothing was written. Else what is wrong with the backup or the
 /// stores; what was written is to be removed, and until then no server starts on it.
 pub async fn restore(
     place: &BackupPlace,
@@ -51,6 +51,7 @@ pub async fn restore(
     check: impl AsyncFnOnce(&BackupIndex) -> Result<(), String>,
 ) -> Result<RestoreReport, BackupError> {
     let index = place.index().await?;
+    check_restored(&store, node_id).await?;
     expect_no_data(&store, node_id).await?;
     let mark = mark_path(node_id);
     let put = store.put(&mark, Bytes::from_static(b"a restore has begun here\n").into());
@@ -95,9 +96,6 @@ async fn expect_no_data(store: &dyn ObjectStore, node_id: &str) -> Result<(), Ba
     let folder = Path::from(node_id);
     match store.list(Some(&folder)).next().await {
         None => Ok(()),
-        Some(Ok(object)) if object.location == mark_path(node_id) => Err(BackupError::UnfinishedRestore {
-            node_id: node_id.to_owned(),
-        }),
         Some(Ok(object)) => Err(BackupError::NodeNotEmpty {
             node_id: node_id.to_owned(),
             object: object.location.to_string(),

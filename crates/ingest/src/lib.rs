@@ -17,6 +17,7 @@
 
 mod delete;
 mod ingest;
+mod log_export;
 mod log_retention;
 mod progress;
 mod progress_image;
@@ -34,6 +35,7 @@ mod write;
 
 pub use delete::{DeleteError, DeleteRequest, InstantError, PredicateError, parse_instant};
 pub use ingest::{Ingest, IngestConfig, OpenError};
+pub use log_export::LogHold;
 pub use progress::{StateChange, TriggerKey, TriggerProgress};
 pub use progress_image::{ProgressImageError, check_progress};
 pub use record::{Commit, DeletedRows, RecordError};

@@ -45,6 +45,8 @@ pub(crate) struct Snapshots {
     is_failing: AtomicBool,
     /// The log could not be written because there is no space.
     disk_is_full: AtomicBool,
+    /// Whoever else has it keeps the whole log.
+    log_hold: Arc<()>,
     counters: Counters,
 }
 
@@ -134,6 +136,7 @@ impl Snapshots {
             due: Notify::new(),
             is_failing: AtomicBool::new(false),
             disk_is_full: AtomicBool::new(false),
+            log_hold: Arc::default(),
             counters: Counters::default(),
         }
     }
@@ -155,6 +158,13 @@ impl Snapshots {
     /// Whether the last attempt at a snapshot failed.
     pub(crate) fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed)
+    }
+
+    /// As long as it lives, the log is not shortened.
+    pub(crate) async fn hold_log(&self) -> Arc<()> {
+        // The log is shortened while this is held, and not while somebody begins to hold it.
+        let _between_snapshots = self.progress.lock().await;
+        Arc::clone(&self.log_hold)
     }
 
     /// Wakes whoever makes snapshots.
@@ -377,6 +387,9 @@ impl Ingest {
     }
 
     fn remove_segments(&self, backlog_bytes_max: Option<u64>) -> Result<usize, WalError> {
+        if Arc::strong_count(&self.snapshots.log_hold) > 1 {
+            return Ok(0);
+        }
         let config = &self.snapshots.config;
         let read = self.read_by_all();
         let retention = Retention {
@@ -439,7 +452,7 @@ impl Ingest {
     }
 
     /// Everything up to here was read by every data-write trigger, and would be known to be after a crash.
-    fn read_by_all(&self) -> Lsn {
+    pub(crate) fn read_by_all(&self) -> Lsn {
         let read = self.readers().into_iter().map(|(_, _, _, read)| read);
         read.min().unwrap_or(Lsn(u64::MAX))
     }

@@ -597,3 +597,26 @@ proptest! {
         });
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_held_keeps_all_records() {
+    let node = Node::start(config()).await;
+    for time in 0..50 {
+        node.write(&format!("m,host=a v=1 {time}")).await;
+    }
+    let all = node.segments().len();
+    let hold = node.ingest.hold_log().await;
+    assert_done(&node.snapshot().await);
+    assert_eq!(node.segments().len(), all);
+    let (durable, start) = (node.ingest.durable_lsn(), node.ingest.log_start());
+    let ingest = Arc::clone(&node.ingest);
+    let read = move || ingest.read_records(start, Lsn(durable.0 - 1), usize::MAX);
+    let records = tokio::task::spawn_blocking(read).await.unwrap().unwrap();
+    let numbers: Vec<u64> = records.iter().map(|(lsn, _)| lsn.0).collect();
+    assert_eq!(numbers, (1..durable.0).collect::<Vec<_>>());
+
+    drop(hold);
+    node.write("m,host=a v=1 50").await;
+    assert_done(&node.snapshot().await);
+    assert!(node.segments().len() < all);
+}

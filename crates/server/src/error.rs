@@ -8,6 +8,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tidemill_backup::export::ExportError;
 use tidemill_catalog::CatalogError;
 use tidemill_engine::{EngineError, EngineErrorKind};
 use tidemill_ingest::{DeleteError, WriteError};
@@ -147,6 +148,15 @@ impl From<DeleteError> for ApiError {
             DeleteError::Catalog(error) => error.into(),
             DeleteError::Write(error) => error.into(),
             other => Self::bad_request(other.to_string()),
+        }
+    }
+}
+
+impl From<ExportError> for ApiError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Restless { .. } => Self::unavailable(error.to_string(), 5),
+            other => Self::internal(other),
         }
     }
 }

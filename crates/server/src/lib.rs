@@ -9,6 +9,7 @@
 //! - Until tokens exist, a server that anyone but this machine can reach must be asked for (`--without-auth`).
 
 mod access;
+mod backup;
 mod body;
 mod config;
 mod configure;

@@ -16,7 +16,7 @@ use tidemill_engine::REQUEST_PATH_PREFIX;
 
 use crate::error::ApiError;
 use crate::state::AppState;
-use crate::{configure, deletes, health, metrics, packages, plugin_requests, plugins, query, write};
+use crate::{backup, configure, deletes, health, metrics, packages, plugin_requests, plugins, query, write};
 
 const TRIGGER: &str = "/api/v3/configure/processing_engine_trigger";
 const ENVIRONMENT: &str = "/api/v3/configure/plugin_environment";
@@ -86,6 +86,7 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
             post(packages::install_requirements),
         )
         .route(&format!("{ENVIRONMENT}/packages"), get(packages::list))
+        .route("/api/v3/backup", post(backup::backup))
         .route("/api/v3/plugin_test/wal", post(plugins::test_wal))
         .route("/api/v3/plugin_test/schedule", post(plugins::test_schedule))
         .route("/api/v3/plugin_test/request", post(plugins::test_request))

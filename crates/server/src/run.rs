@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use object_store::ObjectStore;
+use tidemill_backup::{BackupError, check_restored};
 use tidemill_catalog::{Catalog, CatalogError};
 use tidemill_engine::{DeadLetters, Engine, EngineConfig, EngineTables, Journals, Observations};
 use tidemill_ingest::{Ingest, IngestConfig, OpenError, Snapshotter, WriteError};
@@ -81,6 +82,9 @@ pub enum ServeError {
     /// The object store cannot be used.
     #[error("cannot use the object store: {0}")]
     ObjectStore(#[from] object_store::Error),
+    /// The node is an unfinished restore.
+    #[error(transparent)]
+    Restore(#[from] BackupError),
     /// The catalog cannot be read.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -156,6 +160,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         // The log is a locked file, or in the memory of this process.
         None
     };
+    check_restored(&object_store, &config.node_id).await?;
     let catalog = Catalog::open(Arc::clone(&object_store), &config.node_id, config.limits.clone()).await?;
     let catalog = Arc::new(catalog);
     let storage = Storage::open(

@@ -2,6 +2,7 @@
 
 mod arrow_tables;
 mod authoring;
+mod backup;
 mod dead_letters;
 mod deletions;
 mod documentation;
