@@ -28,6 +28,8 @@ const TABLE: &str = "cpu";
 const HOSTS: u32 = 1_000;
 /// One round is in this process's memory at a time.
 const ROUND_ROWS: usize = 1_000_000;
+/// Small, so that there are many files to compact.
+const BUFFER: &str = "256MB";
 const IN_FILES_LIMIT: Duration = Duration::from_mins(5);
 const COMPACTED_LIMIT: Duration = Duration::from_mins(10);
 const BEGIN_LIMIT: Duration = Duration::from_mins(1);
@@ -90,7 +92,12 @@ async fn prove(program: &Path, directory: &TempDir, options: &ProofOptions) -> R
     let mut random = Random::from_seed(options.seed);
     let mut setup = ServerSetup::new(program.to_owned(), "proof", directory.path())?;
 
-    setup.set_arguments([flags::eager_snapshots(), flags::no_compaction()].concat());
+    let small_files = [
+        flags::eager_snapshots(),
+        flags::buffer_limit(BUFFER),
+        flags::no_compaction(),
+    ];
+    setup.set_arguments(small_files.concat());
     let server = setup.start().await?;
     let mut api = Api::new(server.endpoint().clone());
     api.create_database(DATABASE).await?;
@@ -108,6 +115,10 @@ async fn prove(program: &Path, directory: &TempDir, options: &ProofOptions) -> R
         written.duration.as_secs_f64(),
         written.refusals
     );
+    // A server that stops writes to files what it has in memory, sooner than it would otherwise.
+    server.stop().await?;
+    let server = setup.start().await?;
+    let mut api = Api::new(server.endpoint().clone());
     let files = until_in_files(&mut api, DATABASE, rows, IN_FILES_LIMIT).await?;
     println!(
         "they are in {} files, {:.1} MB, none of them compacted",

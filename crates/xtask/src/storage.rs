@@ -184,9 +184,15 @@ pub(crate) fn on_disk(folder: &Path) -> Result<OnDisk, Failure> {
 
 /// Flags of `serve` that bring about in seconds what takes minutes otherwise.
 pub(crate) mod flags {
-    /// Rows become files within a second or so.
+    /// Rows become files seconds after they were written, as soon as the server looks.
     pub(crate) fn eager_snapshots() -> Vec<String> {
-        words(&["--wal-flush-interval", "100ms", "--wal-snapshot-size", "1"])
+        words(&["--wal-snapshot-size", "1"])
+    }
+
+    /// A few seconds of load fill the memory for rows, so that files are written all the time.
+    pub(crate) fn small_buffer() -> Vec<String> {
+        let limit = ["--force-snapshot-mem-threshold", "16MB"];
+        [eager_snapshots(), words(&limit)].concat()
     }
 
     /// Files stay as they are.
@@ -194,9 +200,9 @@ pub(crate) mod flags {
         words(&["--compaction-cpu-share", "0"])
     }
 
-    /// Rows in memory become files before they take more than so many mebibytes.
-    pub(crate) fn buffer_limit_mib(mebibytes: u32) -> Vec<String> {
-        vec!["--force-snapshot-mem-threshold".to_owned(), mebibytes.to_string()]
+    /// Memory for rows that are in no file.
+    pub(crate) fn buffer_limit(size: &str) -> Vec<String> {
+        words(&["--force-snapshot-mem-threshold", size])
     }
 
     fn words(words: &[&str]) -> Vec<String> {

@@ -203,7 +203,7 @@ async fn remove_objects(files: &FileStore, outputs: &[DataFile]) {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             // It is swept after the next start.
             Err(error) => {
-                tracing::warn!(path = %file.path, %error, "cannot remove a file that is not needed")
+                tracing::warn!(path = %file.path, %error, "cannot remove a file that is not needed");
             }
         }
     }

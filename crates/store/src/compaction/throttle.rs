@@ -236,7 +236,8 @@ mod tests {
             machine.work(50, 50, (50.0 * idle_while_working) as u64);
             machine.sleep(throttle.pause(), idle_while_pausing);
         }
-        (machine.cpu().unwrap() - used).div_duration_f64(machine.wall() - start)
+        let used = machine.cpu().unwrap().saturating_sub(used);
+        used.div_duration_f64(machine.wall().saturating_sub(start))
     }
 
     #[test]

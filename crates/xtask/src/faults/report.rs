@@ -35,7 +35,7 @@ impl Row {
         }
     }
 
-    /// What became of the faulty trigger, or why it was not tried.
+    /// What became of it, or why it was not tried.
     fn outcome(&self) -> String {
         let violations = self.finding.violations().iter().map(|text| format!("**{text}**"));
         let sentences = self.finding.sentences().iter().cloned();
@@ -178,6 +178,10 @@ A fault is **ok** where
 - every row that was acknowledged is there, and derived exactly once, p99 within {DERIVE_P99_MS_MAX:.0} ms;
 - the server is the same process as before and has not grown by more than {SERVER_GROWTH_MIB_MAX:.0} MiB;
 - `disable` and `delete --force` are done, with all processes of the trigger gone, within {stop} s, and what the last column tells is as it should be.
+
+Where there are no figures the server itself is what is harmed: it is one of the fault's own. There, clients write batches that make new points
+and change earlier ones, and a model of what was acknowledged says which points there must be, with which values; \"agree\" means that count and
+checksums are equal, and at the end every value of every point. A batch whose answer was cut off must be there whole or not at all.
 ",
             version = self.version,
             date = self.date,

@@ -15,7 +15,7 @@ fn even(start: i64, span: i64, count: u64, series: u32) -> Vec<Point> {
     let steps = count / u64::from(series);
     (0..steps)
         .flat_map(|step| {
-            let time = start + (span as i128 * i128::from(step) / i128::from(steps)) as i64;
+            let time = start + (i128::from(span) * i128::from(step) / i128::from(steps)) as i64;
             (0..series).map(move |series| (time, series))
         })
         .collect()

@@ -10,7 +10,7 @@ use crate::bench::BenchOptions;
 use crate::bench::load::STEP_S;
 use crate::bench::measure::Measure;
 use crate::bench::subject::OwnServer;
-use crate::bench::writing::{write_all, write_rounds};
+use crate::bench::writing::write_rounds;
 use crate::failure::Failure;
 use crate::process_info::cpu_seconds_of_tree;
 use crate::storage::{data_files, flags, rows_in, until_in_files};
@@ -20,7 +20,9 @@ const WITHOUT: &str = "without";
 const DURING: &str = "during";
 const TABLE: &str = "cpu";
 /// Each makes files that overlap those of every other, so that all of them must be merged.
-const BACKLOG_ROUNDS: u64 = 6;
+const BACKLOG_ROUNDS: usize = 6;
+/// A round does not fit in it, so that it makes several files.
+const BACKLOG_BUFFER: &str = "128MB";
 /// Rounds of rows that are written while the clock runs.
 const ROUNDS: usize = 3;
 const IN_FILES_LIMIT: Duration = Duration::from_mins(1);
@@ -66,21 +68,23 @@ pub(super) async fn measure(program: &Path, options: &BenchOptions) -> Result<Fi
 
 /// A server with files that overlap each other and that nobody has merged.
 async fn make_backlog(program: &Path, options: &BenchOptions) -> Result<OwnServer, Failure> {
-    let arguments = [flags::eager_snapshots(), flags::no_compaction()].concat();
-    let own = OwnServer::start_with(program, arguments).await?;
-    let mut api = own.api();
+    let arguments = [
+        flags::eager_snapshots(),
+        flags::buffer_limit(BACKLOG_BUFFER),
+        flags::no_compaction(),
+    ]
+    .concat();
+    let own = OwnServer::start_with(program, arguments.clone()).await?;
     for database in [BACKLOG, WITHOUT, DURING] {
-        api.create_database(database).await?;
+        own.api().create_database(database).await?;
     }
-    let mut load = options.load().render(TABLE);
-    for round in 1..=BACKLOG_ROUNDS {
-        let written = write_all(own.server.endpoint(), BACKLOG, load).await?;
-        load = written.load;
-        let rows = round * load.rows as u64;
-        until_in_files(&mut api, BACKLOG, rows, IN_FILES_LIMIT).await?;
-        // Between two rows of every host: over the same time as the round before.
-        load.delay((STEP_S / BACKLOG_ROUNDS).max(1));
-    }
+    // Between two rows of every host: each round is over the same time as the one before.
+    let delay_s = (STEP_S / BACKLOG_ROUNDS as u64).max(1);
+    let load = options.load().render(TABLE);
+    let written = write_rounds(own.server.endpoint(), BACKLOG, load, BACKLOG_ROUNDS, delay_s).await?;
+    // A server that stops writes to files what it has in memory, sooner than it would otherwise.
+    let own = own.restart_with(arguments).await?;
+    until_in_files(&mut own.api(), BACKLOG, written.rows as u64, IN_FILES_LIMIT).await?;
     Ok(own)
 }
 

@@ -11,10 +11,14 @@ use crate::bench::subject::OwnServer;
 use crate::bench::writing::write_all;
 use crate::failure::Failure;
 use crate::storage::{bytes_in, flags, on_disk, until_compacted};
+use crate::waiting::wait_until;
 
 const DATABASE: &str = "bench";
 const MEGABYTE: f64 = 1e6;
 const COMPACTED_LIMIT: Duration = Duration::from_mins(2);
+/// What was merged is removed by then.
+const REMOVED_LIMIT: Duration = Duration::from_secs(10);
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// The rows that the budget of their size is for.
 const BUDGET_ROWS: u32 = 1_000_000;
 
@@ -43,7 +47,13 @@ pub(super) async fn measure(program: &Path, options: &BenchOptions) -> Result<Fi
     let (took, files) = until_compacted(&mut api, own.server.pid()?, DATABASE, rows, COMPACTED_LIMIT).await?;
     findings.add(Measure::FilesTime, took.as_secs_f64());
     let listed_bytes = bytes_in(&files);
-    let disk = on_disk(&own.setup.data_dir())?;
+    // Files that were merged go a little later than they leave the list.
+    let mut disk = on_disk(&own.setup.data_dir())?;
+    wait_until(REMOVED_LIMIT, LOOK_PAUSE, async || {
+        disk = on_disk(&own.setup.data_dir())?;
+        Ok(disk.data_bytes <= listed_bytes)
+    })
+    .await?;
     findings.add(Measure::FilesBytes, disk.data_bytes as f64 / MEGABYTE);
     findings.add(Measure::FilesOtherBytes, disk.other_bytes as f64 / MEGABYTE);
     if disk.data_bytes != listed_bytes {

@@ -13,12 +13,12 @@ use crate::storage::flags;
 
 const DATABASE: &str = "bench";
 const ROWS: usize = 20_000_000;
-const BUFFER_LIMIT_MIB: u32 = 512;
+const BUFFER_LIMIT: &str = "512MiB";
 const MEBIBYTE: f64 = (1 << 20) as f64;
 
 pub(super) async fn measure(program: &Path, options: &BenchOptions) -> Result<Findings, Failure> {
     let mut findings = Findings::default();
-    let own = OwnServer::start_with(program, flags::buffer_limit_mib(BUFFER_LIMIT_MIB)).await?;
+    let own = OwnServer::start_with(program, flags::buffer_limit(BUFFER_LIMIT)).await?;
     let mut api = own.api();
     api.create_database(DATABASE).await?;
     let load = options.load();
@@ -36,7 +36,7 @@ pub(super) async fn measure(program: &Path, options: &BenchOptions) -> Result<Fi
     let seconds = written.duration.as_secs_f64();
     findings.add(Measure::ManyRowsRate, written.rows as f64 / seconds);
     findings.note(format!(
-        "{} rows ingested with a buffer limit of {BUFFER_LIMIT_MIB} MiB; {} batches were answered 503 and sent again",
+        "{} rows ingested with a buffer limit of {BUFFER_LIMIT}; {} batches were answered 503 and sent again",
         written.rows, written.refusals
     ));
     queries::check_count(&api.query(DATABASE, &queries::count_sql()).await?, written.rows)?;

@@ -43,7 +43,7 @@ pub(super) async fn run(site: &mut Site, finding: &mut Finding) -> Result<(), Fa
 }
 
 async fn fill_and_enlarge(site: &mut Site, disk: &Mounted, finding: &mut Finding) -> Result<(), Failure> {
-    site.start(flags::eager_snapshots()).await?;
+    site.start(flags::small_buffer()).await?;
     site.make_table().await?;
     let writers = (0..WRITERS).map(Writer::new).collect();
     let clients = site.write(writers, BATCH_ROWS)?;
@@ -93,7 +93,7 @@ async fn fill_and_enlarge(site: &mut Site, disk: &Mounted, finding: &mut Finding
     .await?;
 
     site.kill().await?;
-    site.start(flags::eager_snapshots()).await?;
+    site.start(flags::small_buffer()).await?;
     let mut api = site.api()?;
     check::require_digests(&mut api, finding, &account.writers, "after kill -9").await?;
     check::require_points(&mut api, finding, &account.writers, "after kill -9").await?;

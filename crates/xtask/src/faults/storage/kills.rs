@@ -32,7 +32,7 @@ pub(super) async fn in_snapshots(
     trial: &Trial<'_>,
     finding: &mut Finding,
 ) -> Result<(), Failure> {
-    let arguments = [flags::eager_snapshots(), flags::no_compaction()].concat();
+    let arguments = [flags::small_buffer(), flags::no_compaction()].concat();
     let mut run = Run::start(site, trial, arguments.clone()).await?;
     let started = Instant::now();
     while started.elapsed() < trial.kill_for {
@@ -47,7 +47,7 @@ pub(super) async fn in_compactions(
     trial: &Trial<'_>,
     finding: &mut Finding,
 ) -> Result<(), Failure> {
-    let many_files = [flags::eager_snapshots(), flags::no_compaction()].concat();
+    let many_files = [flags::small_buffer(), flags::no_compaction()].concat();
     let mut run = Run::start(site, trial, many_files.clone()).await?;
     let started = Instant::now();
     while started.elapsed() < trial.kill_for {
@@ -177,14 +177,19 @@ impl Run {
                  each with every value"
             ));
         }
+        // There may be no room in memory while a snapshot is behind; anything else is no reason to refuse.
+        let others: Vec<&String> = self
+            .refusals
+            .iter()
+            .filter(|text| !text.starts_with("503"))
+            .collect();
         finding.require(
-            self.refused == 0,
-            format!(
-                "{} writes were refused, the first: {}",
-                self.refused,
-                self.refusals.first().map_or("", String::as_str)
-            ),
+            others.is_empty(),
+            format!("writes were refused, for example {others:?}"),
         );
+        if self.refused > 0 {
+            finding.tell(format!("{} writes answered 503 and sent again", self.refused));
+        }
         Ok(())
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn run(site: &mut Site, trial: &Trial<'_>, finding: &mut Findin
         }
     };
     site.set_object_store(store.arguments());
-    site.start(flags::eager_snapshots()).await?;
+    site.start(flags::small_buffer()).await?;
     site.make_table().await?;
     let mut writers: Vec<Writer> = (0..WRITERS).map(Writer::new).collect();
     let mut slowest = Duration::ZERO;
@@ -66,7 +66,7 @@ pub(super) async fn run(site: &mut Site, trial: &Trial<'_>, finding: &mut Findin
         seconds(slowest)
     ));
     site.kill().await?;
-    site.start(flags::eager_snapshots()).await?;
+    site.start(flags::small_buffer()).await?;
     let mut api = site.api()?;
     check::require_digests(&mut api, finding, &writers, "after kill -9").await?;
     check::require_points(&mut api, finding, &writers, "after kill -9").await?;
