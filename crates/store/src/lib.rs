@@ -1,7 +1,8 @@
 //! What was committed: the memory buffer, the Parquet files it becomes, and their way to fewer and larger ones.
 //!
 //! It **is** [`buffer`] (recent rows, Arrow batches in log order), [`manifest`] (which files there are), [`files`] (how they
-//! are written, cached and read) and [`sorted`] (rows in the order of their points, and merging them). It **is not** a log, and it never parses SQL or line protocol or resolves names.
+//! are written, cached and read) and [`sorted`] (rows in the order of their points, and merging them). It
+//! **is not** a log, and it never parses SQL or line protocol or resolves names.
 //!
 //! Invariants:
 //! - The rows of a snapshot's buffer, batch after batch, are the applied rows of the table in the order they were applied,

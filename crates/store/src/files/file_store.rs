@@ -202,17 +202,23 @@ impl FileStore {
     pub(crate) async fn read(&self, file: &DataFile, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, FileError> {
         let mut found: Vec<Option<Bytes>> = Vec::with_capacity(ranges.len());
         let mut missing: Vec<Range<u64>> = Vec::new();
+        let mut hit_count = 0;
         for range in ranges {
             check_range(file, range)?;
+            if range.is_empty() {
+                found.push(Some(Bytes::new()));
+                continue;
+            }
             let cached = self.data.get(file.id, range);
-            if cached.is_none() {
+            if cached.is_some() {
+                hit_count += 1;
+            } else {
                 missing.push(range.clone());
             }
             found.push(cached);
         }
-        let miss_count = missing.len() as u64;
-        let hit_count = ranges.len() as u64 - miss_count;
         self.counters.data_hits.fetch_add(hit_count, Ordering::Relaxed);
+        let miss_count = missing.len() as u64;
         self.counters.data_misses.fetch_add(miss_count, Ordering::Relaxed);
         if missing.is_empty() {
             return Ok(found.into_iter().flatten().collect());

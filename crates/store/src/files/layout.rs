@@ -1,6 +1,9 @@
-//! How rows are laid out and encoded in a file.
+//! How rows are laid out and encoded in a file. The figures are those of `docs/adr/0008`.
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema, UInt64Type};
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -8,12 +11,18 @@ use parquet::schema::types::ColumnPath;
 
 /// Rows that share statistics and dictionaries: the unit of parallel reading.
 pub(crate) const ROW_GROUP_ROWS: usize = 512 * 1024;
-/// Rows of a page: the least that is read of a column.
-const PAGE_ROWS: usize = 16 * 1024;
+/// Rows of a page: the least that is read of a column. Half of it costs 5 % more bytes, twice saves 4 %.
+const PAGE_ROWS: usize = 8 * 1024;
 /// Bytes of a page before compression.
 const PAGE_BYTES: usize = 1024 * 1024;
 /// How often a bloom filter claims to know a value that is not there.
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
+/// So many of the first rows tell how fields are encoded.
+pub(crate) const SAMPLE_ROWS: usize = 32 * 1024;
+/// A number that comes back this often on average is worth a dictionary.
+const REPETITIONS_MIN: usize = 8;
+/// Where the sample was wrong and a dictionary of numbers grows beyond this, the rest of a column goes without one.
+const NUMBER_DICTIONARY_BYTES_MAX: usize = 256 * 1024;
 /// Bytes that the pages' least and greatest values are cut to.
 const INDEX_VALUE_BYTES_MAX: usize = 64;
 
@@ -29,17 +38,49 @@ pub enum Effort {
 impl Effort {
     fn compression(self) -> Compression {
         let level = match self {
-            Self::Low => 1,
-            Self::High => 3,
+            Self::Low => 2,
+            Self::High => 4,
         };
         Compression::ZSTD(ZstdLevel::try_new(level).expect("the level is one of zstd's"))
     }
 }
 
-/// The properties of a file with these columns, of which the first `key_columns` are the tags and time.
+/// Whether a column of numbers has so few different ones in these batches that a dictionary makes it smaller.
+pub(crate) fn has_few_values(sample: &[RecordBatch], column: usize) -> bool {
+    let row_count: usize = sample.iter().map(RecordBatch::num_rows).sum();
+    let mut values: HashSet<u64, RandomState> = HashSet::default();
+    for batch in sample {
+        let array = batch.column(column).as_ref();
+        let bits: Vec<u64> = match array.data_type() {
+            DataType::Float64 => array
+                .as_primitive::<Float64Type>()
+                .values()
+                .iter()
+                .map(|value| value.to_bits())
+                .collect(),
+            DataType::Int64 => array
+                .as_primitive::<Int64Type>()
+                .values()
+                .iter()
+                .map(|value| *value as u64)
+                .collect(),
+            DataType::UInt64 => array.as_primitive::<UInt64Type>().values().to_vec(),
+            _ => return false,
+        };
+        values.extend(bits);
+        if values.len() > row_count / REPETITIONS_MIN {
+            return false;
+        }
+    }
+    true
+}
+
+/// The properties of a file with these columns, of which the first `key_columns` are the tags and time, and those where
+/// `few_values` is true are numbers with few different ones.
 pub(crate) fn writer_properties(
     schema: &Schema,
     key_columns: usize,
+    few_values: &[bool],
     effort: Effort,
     key_values: Vec<KeyValue>,
 ) -> WriterProperties {
@@ -63,6 +104,11 @@ pub(crate) fn writer_properties(
     for (position, field) in schema.fields().iter().enumerate() {
         let path = ColumnPath::from(vec![field.name().clone()]);
         let is_key = position < key_columns;
+        if few_values[position] {
+            builder = builder
+                .set_column_dictionary_enabled(path.clone(), true)
+                .set_column_dictionary_page_size_limit(path.clone(), NUMBER_DICTIONARY_BYTES_MAX);
+        }
         match field.data_type() {
             DataType::Dictionary(_, _) if is_key => {
                 builder = builder

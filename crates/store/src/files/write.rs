@@ -1,7 +1,7 @@
 //! Sorted rows become a file.
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
+use arrow::datatypes::TimestampNanosecondType;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use parquet::arrow::ArrowWriter;
@@ -9,7 +9,7 @@ use parquet::file::metadata::KeyValue;
 use tidemill_catalog::Table;
 use uuid::Uuid;
 
-use crate::files::layout::writer_properties;
+use crate::files::layout::{SAMPLE_ROWS, has_few_values, writer_properties};
 use crate::files::upload::{Upload, Uploaded};
 use crate::sorted::SortedStream;
 use crate::{CHUNK_ORDER_COLUMN, DataFile, Effort, FileError, FileId, FileStore};
@@ -102,15 +102,18 @@ async fn write_rows(
     first: RecordBatch,
     rows: SortedStream,
 ) -> Result<(Uploaded, Extent), FileError> {
+    // The sample may take the last row: a stream is not asked again after its end.
+    let mut rows: SortedStream = rows.fuse().boxed();
     let unwritable = |source| FileError::Object {
         action: "write",
         path: path.to_string(),
         source,
     };
     let time_column = time_column(&first, spec.table)?;
-    let mut encoder = Encoder::new(first.schema(), time_column + 1, spec, path)?;
     let mut extent = Extent::default();
-    let mut all = futures::stream::iter([Ok(first)]).chain(rows);
+    let sampled = sample(first, &mut rows).await?;
+    let mut encoder = Encoder::new(&sampled, time_column + 1, spec, path)?;
+    let mut all = futures::stream::iter(sampled.into_iter().map(Ok)).chain(rows);
     while let Some(batch) = all.try_next().await? {
         if batch.num_rows() == 0 {
             continue;
@@ -125,6 +128,19 @@ async fn write_rows(
     upload.write(&encoded).await.map_err(unwritable)?;
     let uploaded = upload.finish().await.map_err(unwritable)?;
     Ok((uploaded, extent))
+}
+
+/// The first rows, by which encodings are chosen; at least one batch.
+async fn sample(first: RecordBatch, rows: &mut SortedStream) -> Result<Vec<RecordBatch>, FileError> {
+    let mut row_count = first.num_rows();
+    let mut sample = vec![first];
+    while row_count < SAMPLE_ROWS
+        && let Some(batch) = rows.try_next().await?
+    {
+        row_count += batch.num_rows();
+        sample.push(batch);
+    }
+    Ok(sample)
 }
 
 /// The position of time, after checking that the columns are a file's.
@@ -200,12 +216,19 @@ struct Encoder {
 }
 
 impl Encoder {
+    /// For rows like those of `sample`, which has at least one batch.
     fn new(
-        schema: SchemaRef,
+        sample: &[RecordBatch],
         key_columns: usize,
         spec: &WriteSpec<'_>,
         path: &Path,
     ) -> Result<Self, FileError> {
+        let schema = sample[0].schema();
+        // The place in the log, which comes last, grows along a series: it is best as deltas.
+        let fields = key_columns..schema.fields().len() - 1;
+        let few_values: Vec<bool> = (0..schema.fields().len())
+            .map(|position| fields.contains(&position) && has_few_values(sample, position))
+            .collect();
         let noted = |key: &str, value: String| KeyValue::new(format!("tidemill.{key}"), value);
         let key_values = vec![
             noted("format", FORMAT_VERSION.to_string()),
@@ -217,7 +240,7 @@ impl Encoder {
             noted("lsn_last", spec.lsn_last.to_string()),
             noted("deletes_through", spec.deletes_through.to_string()),
         ];
-        let properties = writer_properties(&schema, key_columns, spec.effort, key_values);
+        let properties = writer_properties(&schema, key_columns, &few_values, spec.effort, key_values);
         let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties));
         let writer = writer.map_err(|source| FileError::Encode {
             path: path.to_string(),

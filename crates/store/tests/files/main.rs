@@ -2,7 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod caching;
+mod deletes;
+mod merging;
 mod model;
+mod odd_rows;
+mod pruning;
 mod round_trip;
 mod sorting;
+mod storage;
 mod tables;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt64Type};
 use proptest::prelude::*;
-use tidemill_store::CHUNK_ORDER_COLUMN;
+use tidemill_store::{CHUNK_ORDER_COLUMN, RowDelete};
 
 use crate::tables::{Fields, Row, TAGS};
 
@@ -34,6 +34,18 @@ impl Model {
         fields.note = new.note.or(fields.note.take());
         fields.up = new.up.or(fields.up);
         *lsn = row.lsn;
+    }
+
+    pub(crate) fn delete(&mut self, delete: &RowDelete, tag_of: impl Fn(u16) -> usize) {
+        self.points.retain(|(tags, time), _| {
+            let is_inside = (delete.time_first..=delete.time_last).contains(time);
+            let all_hold = delete.conditions.iter().all(|condition| {
+                tags[tag_of(condition.column.0)].as_ref().is_some_and(|tag| {
+                    condition.values.iter().any(|value| **value == **tag) != condition.negated
+                })
+            });
+            !(is_inside && all_hold)
+        });
     }
 
     pub(crate) fn rows(&self) -> Vec<Row> {
