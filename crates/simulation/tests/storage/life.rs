@@ -173,8 +173,8 @@ impl World {
             Err(error) => return self.must_be_a_fault("reading what the trigger wrote", &error),
         };
         derived.sort_unstable();
-        if let Some(twice) = derived.windows(2).find(|pair| pair[0] == pair[1]) {
-            self.fail(&format!("the trigger has passed on {} twice", twice[0]));
+        if let Some([twice, _]) = derived.windows(2).find(|pair| pair[0] == pair[1]) {
+            self.fail(&format!("the trigger has passed on {twice} twice"));
         }
         let written = self.model.written();
         if let Some(strange) = derived.iter().find(|value| !written.contains(value)) {

@@ -1,7 +1,7 @@
 //! What must be in the database: a plain map, and the operations whose fate is not known.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// Identifies a point: table, tags, time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -169,13 +169,11 @@ impl Model {
             self.uncertain.len()
         );
         for (key, fields) in missing.take(5) {
-            text += &format!(
-                "\n  acknowledged {key:?} = {fields:?}, found {:?}",
-                found.get(key)
-            );
+            let there = found.get(key);
+            let _ = write!(text, "\n  acknowledged {key:?} = {fields:?}, found {there:?}");
         }
         for (key, fields) in strange.take(5) {
-            text += &format!("\n  found {key:?} = {fields:?}, never acknowledged");
+            let _ = write!(text, "\n  found {key:?} = {fields:?}, never acknowledged");
         }
         text
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use object_store::ObjectStore;
 use tidemill_catalog::{Catalog, CatalogError, DatabaseId, Limits, TableId, Transaction};
@@ -13,9 +13,8 @@ use tidemill_ingest::{
     SnapshotConfig, SnapshotStep, TableFilter, TailRead, TriggerKey, TriggerProgress, WriteRequest,
 };
 use tidemill_lineproto::Precision;
-use tidemill_store::{
-    CompactionPolicy, Compactor, DataFile, FileStoreConfig, Storage, StoreConfig, TableBatch,
-};
+use tidemill_store::compaction::{CompactionPolicy, Compactor};
+use tidemill_store::{DataFile, FileStoreConfig, Storage, StoreConfig, TableBatch};
 use tidemill_triggers::{TriggerDefinition, TriggerSettings, TriggerSpec};
 use tidemill_wal::{FileMedium, WalConfig};
 
