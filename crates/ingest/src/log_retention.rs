@@ -128,7 +128,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_is_needed_goes(
-            lengths in prop::collection::vec((1u64..20, 0u64..1000), 0..20),
+            lengths in prop::collection::vec((1u64..20, 0u64..1000), 1..20),
             snapshot in 0u64..200,
             read in 0u64..200,
             backlog_bytes_max in 0u64..5000,

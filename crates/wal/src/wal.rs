@@ -113,7 +113,15 @@ impl<T: Send + 'static> Wal<T> {
     ///
     /// Errors: [`WalError::Removed`] if the first of them was removed; damage; I/O.
     pub fn read(&self, after: Lsn, bytes_max: usize) -> Result<Vec<(Lsn, Vec<u8>)>, WalError> {
-        self.durable_log.read(after, self.durable_lsn(), bytes_max)
+        let read = self.durable_log.read(after, self.durable_lsn(), bytes_max);
+        read.map_err(|error| match error {
+            // Where no segment is left, the medium does not know where the log goes on.
+            WalError::Removed { after, .. } => WalError::Removed {
+                after,
+                first: self.first_lsn(),
+            },
+            error => error,
+        })
     }
 
     /// The last record that is durable and published.

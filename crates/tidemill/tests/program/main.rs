@@ -10,6 +10,7 @@ mod http_query;
 mod http_write;
 mod isolation;
 mod limits;
+mod memory_and_disk;
 mod observability;
 mod packages;
 mod plugin_api;
