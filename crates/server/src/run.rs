@@ -37,7 +37,7 @@ use crate::lease::HeldLease;
 use crate::metrics::ServerMetrics;
 use crate::routes::router;
 use crate::state::{AppState, now_ns};
-use crate::system::{NodeInfo, NodeTables, StorageTables};
+use crate::system::{CompactionTables, NodeInfo, NodeTables, StorageTables};
 
 /// Recent commits kept decoded for triggers, in bytes.
 const TAIL_BYTES_MAX: usize = 64 << 20;
@@ -210,6 +210,10 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         Arc::new(engine_tables),
         Arc::new(StorageTables::new(Arc::clone(&catalog), Arc::clone(&ingest))),
         Arc::new(NodeTables::new(node_info(&config, process_id))),
+        Arc::new(CompactionTables::new(
+            Arc::clone(&catalog),
+            Arc::clone(compaction.compactor()),
+        )),
     ];
     let query = Arc::new(QueryEngine::new(
         Arc::clone(&catalog),

@@ -1,5 +1,6 @@
 //! System tables about the server and what it stores. Those that show the catalog are made by the query engine.
 
+mod compactions;
 mod node;
 mod storage;
 
@@ -9,6 +10,7 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray,
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use tidemill_query::{SystemRows, SystemScan};
 
+pub(crate) use compactions::CompactionTables;
 pub(crate) use node::{NodeInfo, NodeTables};
 pub(crate) use storage::StorageTables;
 
