@@ -162,7 +162,11 @@ impl Compactor {
         self.look_at_tables(now_ns);
         let catalog = self.catalog.state();
         while let Some(Urgent { table, plan, deletes }) = self.most_urgent(now_ns) {
-            let Some(table) = catalog.table_by_id(table) else {
+            let Some(table) = catalog
+                .table_by_id(table)
+                .filter(|_| catalog.keeps_data_of(table))
+            else {
+                // Its files are going as they are.
                 self.leave_alone(table, now_ns);
                 continue;
             };
@@ -292,10 +296,7 @@ impl TableView {
 
 /// The first instant that the retention of a table keeps; `i64::MIN` without one.
 fn keep_from(catalog: &CatalogState, table: TableId, now_ns: i64) -> i64 {
-    let retention_ns = catalog.table_by_id(table).and_then(|table| {
-        let database = catalog.database_by_id(table.database_id)?;
-        database.retention_ns
-    });
+    let retention_ns = catalog.retention_of(table);
     retention_ns.map_or(i64::MIN, |retention_ns| {
         now_ns.saturating_sub_unsigned(retention_ns)
     })
