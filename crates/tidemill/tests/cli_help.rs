@@ -6,7 +6,7 @@ use support::Cli;
 
 #[test]
 fn help_of_every_command() {
-    const COMMANDS: [&str; 36] = [
+    const COMMANDS: [&str; 39] = [
         "",
         "serve",
         "query",
@@ -43,6 +43,9 @@ fn help_of_every_command() {
         "test schedule_plugin",
         "test request_plugin",
         "install package",
+        "backup",
+        "restore",
+        "verify",
     ];
     let cli = Cli::new();
     for command in COMMANDS {

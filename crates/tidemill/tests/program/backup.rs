@@ -1,5 +1,7 @@
 //! What a server stores is copied while it works, made into another node, and checked.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
