@@ -1,6 +1,7 @@
 //! The questions, and the answers that are right.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde_json::{Map, Value};
 
@@ -118,10 +119,11 @@ pub fn in_doubt_sql(table: &str, writer: u32, batch: u64) -> String {
     )
 }
 
-/// Asks for every point of a writer, in the order of [`Writer::rows`](crate::Writer::rows).
-pub fn points_sql(table: &str, writer: u32) -> String {
+/// Asks for the points of a writer with these numbers, in the order of [`Writer::rows`](crate::Writer::rows).
+pub fn points_sql(table: &str, writer: u32, numbers: &Range<u64>) -> String {
+    let Range { start, end } = numbers;
     format!(
         "SELECT writer, series, CAST(time AS BIGINT) AS time_ns, number, batch, change, level, ratio, text, mark \
-         FROM {table} WHERE writer = '{writer}' ORDER BY number"
+         FROM {table} WHERE writer = '{writer}' AND number >= {start} AND number < {end} ORDER BY number"
     )
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::ops::Range;
 
 use serde_json::{Map, Value, json};
 
@@ -19,6 +20,9 @@ const CHANGE_EVERY: u64 = 4;
 const SERIES: u64 = 5;
 /// A prime, so that changes go through all points.
 const CHANGE_STRIDE: u64 = 7919;
+
+/// So many points are a few megabytes of JSON.
+const PART_POINTS: u64 = 20_000;
 
 /// A point as it must be there.
 #[derive(Clone)]
@@ -176,12 +180,22 @@ impl Writer {
         digest
     }
 
-    /// What [`points_sql`](crate::points_sql) must answer for this writer, row by row.
-    pub fn rows(&self) -> Vec<Value> {
+    /// What [`points_sql`](crate::points_sql) must answer for these points of this writer, row by row.
+    pub fn rows(&self, numbers: &Range<u64>) -> Vec<Value> {
         let points = self.points.iter().enumerate();
         points
+            .skip(numbers.start as usize)
+            .take((numbers.end - numbers.start) as usize)
             .map(|(number, point)| point.row(self.id, number as u64))
             .collect()
+    }
+
+    /// The numbers of its points in parts, each small enough for one answer.
+    pub fn parts(&self) -> impl Iterator<Item = Range<u64>> + use<> {
+        let points = self.points();
+        (0..points)
+            .step_by(PART_POINTS as usize)
+            .map(move |start| start..(start + PART_POINTS).min(points))
     }
 }
 
@@ -347,10 +361,13 @@ mod tests {
         let mut writer = Writer::new(0);
         writer.next_batch("t", 10);
         writer.settle(true);
-        let before = (writer.digest(), writer.derived_digest(), writer.rows());
+        let before = (writer.digest(), writer.derived_digest(), writer.rows(&(0..99)));
         writer.next_batch("t", 10);
         writer.settle(false);
-        assert_eq!((writer.digest(), writer.derived_digest(), writer.rows()), before);
+        assert_eq!(
+            (writer.digest(), writer.derived_digest(), writer.rows(&(0..99))),
+            before
+        );
         assert_eq!(writer.next_batch("t", 10).number, 3);
     }
 

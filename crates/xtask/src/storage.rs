@@ -189,9 +189,9 @@ pub(crate) mod flags {
         words(&["--wal-snapshot-size", "1"])
     }
 
-    /// A few seconds of load fill the memory for rows, so that files are written all the time.
+    /// A second of load fills the memory for rows, so that files are written all the time.
     pub(crate) fn small_buffer() -> Vec<String> {
-        let limit = ["--force-snapshot-mem-threshold", "16MB"];
+        let limit = ["--force-snapshot-mem-threshold", "4MB"];
         [eager_snapshots(), words(&limit)].concat()
     }
 

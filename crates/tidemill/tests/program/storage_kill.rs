@@ -86,11 +86,13 @@ async fn kill_again_and_again(object_store: Option<Vec<String>>, kills: u64) {
     server.restart().await;
     check_derived(&server, &writers).await;
     for writer in &writers {
-        let found = server.query("d", &points_sql("m", writer.id())).await;
-        let expected = writer.rows();
-        assert_eq!(found.len(), expected.len());
-        for (found, expected) in found.iter().zip(&expected) {
-            assert_eq!(found, expected);
+        for part in writer.parts() {
+            let found = server.query("d", &points_sql("m", writer.id(), &part)).await;
+            let expected = writer.rows(&part);
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_eq!(found, expected);
+            }
         }
     }
 }

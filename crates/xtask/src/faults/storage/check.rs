@@ -1,6 +1,7 @@
 //! Compares what a server answers with what the model says.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -88,28 +89,38 @@ pub(super) async fn require_points(
     when: &str,
 ) -> Result<(), Failure> {
     for writer in writers {
-        let found = api.query(DATABASE, &points_sql(TABLE, writer.id())).await?;
-        let expected = writer.rows();
-        let differing = expected
-            .iter()
-            .zip(&found)
-            .find(|(expected, found)| expected.as_object() != Some(*found));
-        if let Some((expected, found)) = differing {
-            finding.require(
-                false,
-                format!("{when}: {expected} is {}", Value::Object(found.clone())),
-            );
+        for part in writer.parts() {
+            require_part(api, finding, writer, &part, when).await?;
         }
-        finding.require(
-            expected.len() == found.len(),
-            format!(
-                "{when}: writer {} has {} points of {}",
-                writer.id(),
-                found.len(),
-                expected.len()
-            ),
-        );
     }
+    Ok(())
+}
+
+async fn require_part(
+    api: &mut Api,
+    finding: &mut Finding,
+    writer: &Writer,
+    part: &Range<u64>,
+    when: &str,
+) -> Result<(), Failure> {
+    let found = api.query(DATABASE, &points_sql(TABLE, writer.id(), part)).await?;
+    let expected = writer.rows(part);
+    let differing = expected
+        .iter()
+        .zip(&found)
+        .find(|(expected, found)| expected.as_object() != Some(*found));
+    if let Some((expected, found)) = differing {
+        let found = Value::Object(found.clone());
+        finding.require(false, format!("{when}: {expected} is {found}"));
+    }
+    finding.require(
+        expected.len() == found.len(),
+        format!(
+            "{when}: of points {part:?} of writer {} there are {}",
+            writer.id(),
+            found.len()
+        ),
+    );
     Ok(())
 }
 

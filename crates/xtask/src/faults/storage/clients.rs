@@ -21,6 +21,8 @@ const RETRY_MAX: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 const EXAMPLES: usize = 3;
+/// Between two batches: the model and its questions must stay affordable.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Clients at work.
 pub(super) struct Clients {
@@ -144,6 +146,7 @@ impl Client {
             self.account
                 .answered_ms
                 .push(sent.elapsed().as_secs_f64() * 1000.0);
+            sleep(PAUSE).await;
         }
         self.account.writers.push(writer);
         self.account

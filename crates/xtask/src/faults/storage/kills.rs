@@ -11,11 +11,12 @@ use super::{Trial, check};
 use crate::failure::Failure;
 use crate::faults::finding::Finding;
 use crate::random::Random;
+use crate::statistics::percentile;
 use crate::storage::{data_files, flags, parquet_paths, until_new_parquet};
 use crate::waiting::wait_until;
 
 const WRITERS: u32 = 4;
-const BATCH_ROWS: u64 = 200;
+const BATCH_ROWS: u64 = 100;
 /// Snapshots and compactions come several times a second; one that does not come by then never will.
 const FILE_LIMIT: Duration = Duration::from_secs(20);
 const LOOK_PAUSE: Duration = Duration::from_millis(1);
@@ -70,6 +71,7 @@ struct Run {
     left_files: u32,
     refused: u64,
     refusals: Vec<String>,
+    answered_ms: Vec<f64>,
 }
 
 impl Run {
@@ -84,6 +86,7 @@ impl Run {
             left_files: 0,
             refused: 0,
             refusals: Vec::new(),
+            answered_ms: Vec::new(),
         })
     }
 
@@ -129,6 +132,7 @@ impl Run {
         self.writers = account.writers;
         self.refused += account.refused;
         self.refusals.extend(account.refusals);
+        self.answered_ms.extend(account.answered_ms);
         if appeared {
             site.start(arguments.to_vec()).await?;
             self.count_left_files(site).await?;
@@ -175,6 +179,12 @@ impl Run {
             finding.tell(format!(
                 "after each, counts and checksums of what was acknowledged agree; at the end {points} points from {rows} rows, \
                  each with every value"
+            ));
+        }
+        if !self.answered_ms.is_empty() {
+            let [p50, p99] = [0.5, 0.99].map(|share| percentile(&mut self.answered_ms, share));
+            finding.tell(format!(
+                "batches of {BATCH_ROWS} rows acknowledged in {p50:.1} ms (p50), {p99:.1} ms (p99)"
             ));
         }
         // There may be no room in memory while a snapshot is behind; anything else is no reason to refuse.
