@@ -11,6 +11,7 @@
 mod access;
 mod backup;
 mod body;
+mod compaction_metrics;
 mod config;
 mod configure;
 mod connections;

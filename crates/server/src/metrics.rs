@@ -15,6 +15,7 @@ use tidemill_ingest::{IngestStats, WriteError, WriteOutcome};
 use tidemill_metrics::{CONTENT_TYPE as EXPOSITION, Exposition, Kind};
 use tidemill_worker::resident_bytes_of;
 
+use crate::compaction_metrics::write_compaction;
 use crate::error::ApiError;
 use crate::file_metrics::write_files;
 use crate::state::AppState;
@@ -195,6 +196,7 @@ fn write_server(text: &mut Exposition, state: &AppState) {
     );
     write_storage(text, &state.ingest.stats());
     write_files(text, state.ingest.storage());
+    write_compaction(text, &state.compactor.stats());
 }
 
 /// The buffer, the log behind it, and the snapshots in between.

@@ -253,6 +253,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         ingest: Arc::clone(&ingest),
         query,
         engine: Arc::clone(&engine),
+        compactor: Arc::clone(compaction.compactor()),
         metrics: ServerMetrics::new(),
         hard_delete_default: config.deletion.hard_delete_default,
         object_store: opened.metrics,

@@ -9,6 +9,7 @@ use tidemill_engine::Engine;
 use tidemill_ingest::Ingest;
 use tidemill_object_stores::ObjectStoreMetrics;
 use tidemill_query::QueryEngine;
+use tidemill_store::compaction::Compactor;
 use uuid::Uuid;
 
 use crate::body::BodyLimits;
@@ -20,6 +21,7 @@ pub(crate) struct AppState {
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) query: Arc<QueryEngine>,
     pub(crate) engine: Arc<Engine>,
+    pub(crate) compactor: Arc<Compactor>,
     pub(crate) bodies: BodyLimits,
     pub(crate) metrics: ServerMetrics,
     /// How long deleted data is kept unless the request says otherwise.

@@ -22,6 +22,7 @@ use tidemill_catalog::{Catalog, Limits};
 use tidemill_engine::{DeadLetters, Engine, EngineConfig, Observations};
 use tidemill_ingest::{Ingest, IngestConfig, SnapshotConfig};
 use tidemill_query::{QueryConfig, QueryEngine};
+use tidemill_store::compaction::{CompactionPolicy, Compactor};
 use tidemill_store::{FileStoreConfig, Storage, StoreConfig};
 use tidemill_wal::{ObjectMedium, WalConfig};
 use tower::ServiceExt;
@@ -95,6 +96,7 @@ impl Server {
             "test",
         );
         let storage = Arc::new(storage.await.unwrap());
+        let compacted = Arc::clone(&storage);
         let open = move || {
             let medium = Box::new(ObjectMedium::new(objects, "test/wal", runtime));
             let config = IngestConfig {
@@ -130,11 +132,13 @@ impl Server {
             None,
         )
         .await;
+        let compactor = Compactor::new(compacted, Arc::clone(&catalog), CompactionPolicy::default());
         let state = AppState {
             catalog,
             ingest,
             query,
             engine,
+            compactor: Arc::new(compactor),
             metrics: crate::metrics::ServerMetrics::new(),
             object_store: Arc::default(),
             hard_delete_default: DeletionConfig::default().hard_delete_default,

@@ -1,5 +1,7 @@
 //! The course of a simulation: lives of processes, one after the other, on one machine.
 
+use std::time::Duration;
+
 use tidemill_simulation::{Faults, Random, Restart, SimDisk, SimObjectStore};
 
 use crate::model::{Model, Operation};
@@ -11,6 +13,8 @@ const STEPS_OF_A_LIFE: usize = 40;
 const SECOND_NS: i64 = 1_000_000_000;
 /// 2026-01-01.
 const START_NS: i64 = 1_767_225_600 * SECOND_NS;
+/// How often it is looked whether the power is still there, while something is awaited.
+const CRASH_POLL: Duration = Duration::from_millis(1);
 
 /// Everything that outlives a process.
 pub(crate) struct World {
@@ -22,6 +26,19 @@ pub(crate) struct World {
     pub(crate) now_ns: i64,
     /// What happened, for the report of a failure.
     pub(crate) history: Vec<String>,
+}
+
+/// What the machine brings about, unless its power goes before.
+async fn with_power<T>(disk: &SimDisk, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let power_goes = async {
+        while !disk.crashed() {
+            tokio::time::sleep(CRASH_POLL).await;
+        }
+    };
+    tokio::select! {
+        outcome = work => outcome,
+        () = power_goes => Err("the power has gone".into()),
+    }
 }
 
 impl World {
@@ -58,7 +75,8 @@ impl World {
     }
 
     async fn live(&mut self) {
-        let process = match Process::open(self).await {
+        let disk = self.disk.clone();
+        let process = match with_power(&disk, Process::open(self)).await {
             Ok(process) => process,
             Err(error) => return self.must_be_a_fault("opening", &error),
         };
@@ -70,7 +88,7 @@ impl World {
             self.now_ns += self.random.below(120) as i64 * SECOND_NS;
             self.step(&process).await;
         }
-        process.abandon().await;
+        let _ = with_power(&self.disk, process.abandon()).await;
     }
 
     async fn step(&mut self, process: &Process) {
@@ -80,10 +98,22 @@ impl World {
                 let operation = self.workload.delete(&mut self.random);
                 self.carry_out(process, operation).await;
             }
-            10..13 => self.attempt("snapshot", process.snapshot(self.now_ns).await),
-            13..15 => self.attempt("compaction", process.compact(self.now_ns).await),
-            15 => self.attempt("checkpoint", process.checkpoint().await),
-            16 => self.attempt("garbage", process.collect_garbage().await),
+            10..13 => {
+                let outcome = with_power(&self.disk, process.snapshot(self.now_ns)).await;
+                self.attempt("snapshot", outcome);
+            }
+            13..15 => {
+                let outcome = with_power(&self.disk, process.compact(self.now_ns)).await;
+                self.attempt("compaction", outcome);
+            }
+            15 => {
+                let outcome = with_power(&self.disk, process.checkpoint()).await;
+                self.attempt("checkpoint", outcome);
+            }
+            16 => {
+                let outcome = with_power(&self.disk, process.collect_garbage()).await;
+                self.attempt("garbage", outcome);
+            }
             17 | 18 => self.run_trigger(process).await,
             _ => self.check(process).await,
         }
@@ -95,7 +125,7 @@ impl World {
     }
 
     async fn carry_out(&mut self, process: &Process, operation: Operation) {
-        let outcome = process.carry_out(&operation, self.now_ns).await;
+        let outcome = with_power(&self.disk, process.carry_out(&operation, self.now_ns)).await;
         self.note(format!("{operation:?}: {outcome:?}"));
         match outcome {
             Ok(()) => self.model.acknowledge(&operation),
@@ -108,7 +138,7 @@ impl World {
 
     async fn run_trigger(&mut self, process: &Process) {
         let rows = 1 + self.random.below(50);
-        let run = process.run_trigger(self.now_ns, rows).await;
+        let run = with_power(&self.disk, process.run_trigger(self.now_ns, rows)).await;
         self.attempt("trigger", run);
     }
 
@@ -152,7 +182,7 @@ impl World {
         if !strays.is_empty() {
             self.fail(&format!("objects that nothing names: {strays:?}"));
         }
-        process.abandon().await;
+        let _ = process.abandon().await;
         // And once more, from what is there now.
         self.disk.restart(Restart::PowerLoss);
         self.objects.restart(&self.disk, Restart::PowerLoss);
@@ -160,7 +190,7 @@ impl World {
             Ok(process) => {
                 self.check(&process).await;
                 self.check_derived(&process, true).await;
-                process.abandon().await;
+                let _ = process.abandon().await;
             }
             Err(error) => self.fail(&format!("cannot be opened again: {error}")),
         }

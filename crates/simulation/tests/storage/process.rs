@@ -83,8 +83,9 @@ impl Process {
     }
 
     /// Ends as a killed process does; what it has left running can do nothing after the restart.
-    pub(crate) async fn abandon(self) {
+    pub(crate) async fn abandon(self) -> Result<(), Failure> {
         self.ingest.shutdown().await;
+        Ok(())
     }
 
     /// A write or a delete, until it is durable.

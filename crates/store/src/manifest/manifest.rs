@@ -17,7 +17,7 @@ use crate::{Edit, FileId, ManifestState};
 /// four thousand million starts.
 const FILE_IDS_PER_RUN: u64 = 1 << 32;
 const RECORDS_PER_CHECKPOINT: u64 = 100;
-const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MIN: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Why the manifest does not open, or why a commit did nothing.

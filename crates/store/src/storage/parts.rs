@@ -46,7 +46,8 @@ pub(super) fn parts_of(frozen: &Frozen, catalog: &CatalogState, bytes_max: usize
     let mut parts: Vec<Part> = frozen
         .tables
         .iter()
-        // Of one that was removed for ever nobody will ask.
+        // Of one that was given up or removed for ever nobody will ask.
+        .filter(|frozen| catalog.keeps_data_of(frozen.table))
         .filter_map(|frozen| Some((catalog.table_by_id(frozen.table)?, frozen)))
         .flat_map(|(table, frozen)| parts_of_table(table, frozen, bytes_max))
         .collect();
