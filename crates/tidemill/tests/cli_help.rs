@@ -6,7 +6,7 @@ use support::Cli;
 
 #[test]
 fn help_of_every_command() {
-    const COMMANDS: [&str; 42] = [
+    const COMMANDS: [&str; 45] = [
         "",
         "serve",
         "query",
@@ -49,6 +49,9 @@ fn help_of_every_command() {
         "test schedule_plugin",
         "test request_plugin",
         "install package",
+        "backup",
+        "restore",
+        "verify",
     ];
     let cli = Cli::new();
     for command in COMMANDS {
