@@ -1,10 +1,6 @@
 //! What a server stores is copied while it works, made into another node, and checked.
 
-<<<<<<< HEAD
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-=======
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
->>>>>>> b1d8ad0 (Backup: help of its commands is a snapshot)
 
 use std::collections::BTreeMap;
 use std::fs;
