@@ -1,7 +1,7 @@
 //! From the place of a backup into that of a node.
 //!
-//! A node begins with the object [`RESTORE_MARK`], which goes when everything else is there and was checked. A server does not start
-//! on a node that has it.
+//! A node begins with the object [`RESTORE_MARK`], which goes when everything else is there and was checked. A server does not
+//! start on a node that has it.
 
 use std::sync::Arc;
 
@@ -19,6 +19,11 @@ use crate::{BackupError, BackupPlace, Progress};
 
 /// Name of the object, below the node, that says that a restore has begun and not ended.
 pub const RESTORE_MARK: &str = "unfinished_restore";
+
+/// What the object says from the beginning on.
+const BEGUN: &[u8] = b"a restore has begun here and is not finished\n";
+/// What it says at the end.
+const ENDED: &[u8] = b"a restore has ended here\n";
 
 /// What was restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +59,7 @@ pub async fn restore(
     check_restored(&store, node_id).await?;
     expect_no_data(&store, node_id).await?;
     let mark = mark_path(node_id);
-    let put = store.put(&mark, Bytes::from_static(b"a restore has begun here\n").into());
+    let put = store.put(&mark, Bytes::from_static(BEGUN).into());
     put.await.map_err(BackupError::object("write", &mark))?;
 
     let begun = Begun {
@@ -65,8 +70,12 @@ pub async fn restore(
     let copied = begun.copy_objects(place, &mut on_progress).await?;
     begun.write_manifest(place).await?;
     check(&begun.index).await.map_err(BackupError::NotSound)?;
-    let removed = store.delete(&mark).await;
-    removed.map_err(BackupError::object("remove", &mark))?;
+    // A put is durable; a removal may be undone by a power cut, and then does not matter any more.
+    let put = store.put(&mark, Bytes::from_static(ENDED).into());
+    put.await.map_err(BackupError::object("write", &mark))?;
+    if let Err(error) = store.delete(&mark).await {
+        tracing::warn!(%error, object = %mark, "could not remove what is not needed any more");
+    }
     Ok(RestoreReport {
         index: begun.index,
         copied,
@@ -79,8 +88,10 @@ pub async fn restore(
 /// [`BackupError::UnfinishedRestore`], [`BackupError::Object`].
 pub async fn check_restored(store: &dyn ObjectStore, node_id: &str) -> Result<(), BackupError> {
     let mark = mark_path(node_id);
-    match store.head(&mark).await {
+    let read = async { store.get(&mark).await?.bytes().await };
+    match read.await {
         Err(Error::NotFound { .. }) => Ok(()),
+        Ok(content) if content == ENDED => Ok(()),
         Ok(_) => Err(BackupError::UnfinishedRestore {
             node_id: node_id.to_owned(),
         }),

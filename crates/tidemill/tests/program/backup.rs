@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use reqwest::Client;
 use serde_json::{Value, json};
-use tidemill_testkit::{CommandOutput, ServerOptions, TestServer, eventually};
+use tidemill_testkit::{CommandOutput, S3Server, ServerOptions, TestServer, eventually};
 
 use crate::{PROGRAM, server};
 
@@ -450,4 +450,45 @@ async fn an_unfinished_or_damaged_backup_is_not_restored() {
     .await;
     assert_eq!(output.code, 1, "{}{}", output.stdout, output.stderr);
     assert!(output.stderr.contains("unfinished restore"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn a_backup_in_a_bucket_is_restored_into_files_and_into_the_bucket() {
+    let Some(store) = S3Server::start().await else {
+        return;
+    };
+    let mut server = stopped_node().await;
+    server.restart().await;
+    let sql = "SELECT * FROM cpu ORDER BY time, host";
+    let rows = server.query("d", sql).await;
+    let url = format!("s3://{}/backups/monday", store.bucket());
+    let arguments = store.arguments();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    // Without the kind of store and the bucket, which are in the URL.
+    let credentials = &arguments[4..];
+    let said = expect_success(server.command(&[&["backup", &url], credentials].concat()).await);
+    assert!(said.contains(&url), "{said}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let into_files = [
+        "restore",
+        &url,
+        "--node-id",
+        "test",
+        "--data-dir",
+        text(&data_dir),
+    ];
+    expect_success(run(&[&into_files, credentials].concat()).await);
+    expect_success(run(&[&["restore", &url, "--node-id", "test"], &arguments[..]].concat()).await);
+    let of_files = ["--data-dir", text(&data_dir)].map(str::to_owned).to_vec();
+    for object_store in [of_files, store.arguments()] {
+        let options = ServerOptions {
+            without_plugins: true,
+            object_store: Some(object_store),
+            ..ServerOptions::default()
+        };
+        let copy = TestServer::start_with(PROGRAM, options).await;
+        assert_eq!(copy.query("d", sql).await, rows);
+    }
 }
