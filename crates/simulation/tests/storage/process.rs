@@ -195,7 +195,8 @@ impl Process {
             .ingest
             .read_after(Lsn(cursor), &TableFilter::AnyOf(Arc::new(tables)), limits)
             .await?;
-        if read.next.0 <= cursor {
+        // What it commits itself is a record too, and not one to run for.
+        if read.batches.is_empty() {
             return Ok(false);
         }
         let run = RunCommit {

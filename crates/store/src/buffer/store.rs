@@ -139,8 +139,11 @@ impl Store {
 
     /// Changes the files of a table, in one step: those of a compaction take the place of the ones it has merged.
     pub fn install(&self, table: TableId, removed: &[FileId], added: &[Arc<DataFile>]) {
-        if let Some(buffer) = self.tables.read().get(&table).cloned() {
-            buffer.install(removed, added);
+        let known = self.tables.read().get(&table).cloned();
+        match known {
+            Some(buffer) => buffer.install(removed, added),
+            None if added.is_empty() => {}
+            None => self.table_buffer(table).install(removed, added),
         }
     }
 
