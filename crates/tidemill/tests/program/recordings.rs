@@ -108,10 +108,12 @@ async fn a_plugin_sees_on_a_recording_what_it_saw_in_the_server() {
     server.write("d", "air f=9 9").await;
     let log = log_with(&server, "show", "'time': 9}").await;
     assert_eq!(log.iter().filter(|line| line.contains("'time': 1}")).count(), 1);
-    assert_eq!(
-        server.query("d", "SELECT count(*) AS n FROM seen").await,
-        [json!({ "n": 4 })]
-    );
+    // The line is there before the run is committed.
+    eventually("the row of the last run is there", async || {
+        let rows = server.query("d", "SELECT count(*) AS n FROM seen").await;
+        (rows == [json!({ "n": 4 })]).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
