@@ -24,6 +24,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(1);
 const DELAY_MS_MAX: u32 = 30;
 /// A server with the rows of this run in its log.
 const RESTART_LIMIT: Duration = Duration::from_secs(10);
+/// How often compaction of one backlog is killed before it may finish.
+const KILLS_PER_BACKLOG: u32 = 6;
 /// Small files that are there before compaction is let loose on them.
 const BACKLOG_FILES: usize = 16;
 
@@ -55,7 +57,12 @@ pub(super) async fn in_compactions(
         run.make_backlog(site).await?;
         site.stop().await?;
         site.start(Vec::new()).await?;
-        while run.kill_at_a_new_file(site, finding, &[]).await? {}
+        // Killed each time, compaction would never come to an end.
+        for _ in 0..KILLS_PER_BACKLOG {
+            if started.elapsed() >= trial.kill_for || !run.kill_at_a_new_file(site, finding, &[]).await? {
+                break;
+            }
+        }
         site.stop().await?;
         site.start(many_files.clone()).await?;
     }
