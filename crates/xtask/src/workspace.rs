@@ -91,7 +91,15 @@ impl Workspace {
     }
 }
 
-/// The cargo that runs this task, or the one in the search path.
+/// The cargo that runs this task, or the one in the search path, as if a user had started it: build scripts that look at
+/// what cargo says of this task's own package would otherwise build half of the dependencies anew.
 pub(crate) fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_MANIFEST_") || text.starts_with("CARGO_PKG_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
