@@ -21,7 +21,7 @@ use crate::Random;
 pub struct Faults {
     /// The power goes in the middle of this step, counted from now; everything fails from then on.
     pub crash_in_steps: Option<u64>,
-    /// This step, counted from now, fails; a write as on a full disk.
+    /// This step, counted from now, fails.
     pub fail_in_steps: Option<u64>,
     /// So many times on average a step fails.
     pub fail_one_in: Option<usize>,
@@ -453,7 +453,9 @@ impl DiskFile for SimFile {
             if state.step(process, false)? != Outcome::Works {
                 count = state.random.below(bytes.len() + 1);
             }
+            let mut is_full = false;
             if let Some(room) = &mut state.faults.room_bytes {
+                is_full = *room < count;
                 count = count.min(*room);
                 *room -= count;
             }
@@ -463,7 +465,7 @@ impl DiskFile for SimFile {
             content.dirty_sectors.extend(sectors);
             // A write that got everything to the disk before it failed has failed all the same.
             if state.crashed || count < bytes.len() || state.faults.fail_in_steps == Some(state.step - 1) {
-                return Err(full_disk());
+                return Err(if is_full { full_disk() } else { broken_disk() });
             }
             Ok(())
         })
