@@ -167,7 +167,7 @@ async fn the_newest_rows_are_read_first() {
         fixture.write(&lines(2, file * 10..file * 10 + 10)).await;
         fixture.flush().await;
     }
-    let sql = "SELECT CAST(time AS BIGINT), host FROM m ORDER BY time DESC, host LIMIT 2";
+    let sql = "SELECT CAST(time AS BIGINT) AS instant, host FROM m ORDER BY time DESC, host LIMIT 2";
     let before = fixture.files.stats().metadata.misses;
     assert_eq!(select(&fixture, sql).await.len(), 2);
     let opened = fixture.files.stats().metadata.misses - before;
@@ -180,7 +180,7 @@ async fn the_newest_rows_are_read_first() {
     assert_eq!(
         select(
             &fixture,
-            "SELECT DISTINCT CAST(time AS BIGINT) FROM m ORDER BY time DESC LIMIT 3"
+            "SELECT DISTINCT CAST(time AS BIGINT) AS instant FROM m ORDER BY instant DESC LIMIT 3"
         )
         .await,
         [["209"], ["208"], ["207"]]

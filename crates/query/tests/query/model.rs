@@ -165,7 +165,7 @@ pub(crate) async fn check_queries(
     model: &Model,
     from: i64,
 ) -> Result<(), TestCaseError> {
-    let all = "CAST(time AS BIGINT), host, region, CAST(number AS BIGINT), count, text";
+    let all = "CAST(time AS BIGINT) AS instant, host, region, CAST(number AS BIGINT), count, text";
     let instant = format!("arrow_cast({from}, 'Timestamp(ns)')");
     let check = async |columns: &str, condition: &str, expected: Vec<Vec<String>>| {
         let sql = format!("SELECT {columns} FROM {table} {condition}");
@@ -245,7 +245,7 @@ pub(crate) async fn check_queries(
     )
     .await?;
     check(
-        "CAST(time AS BIGINT)",
+        "CAST(time AS BIGINT) AS instant",
         &format!("WHERE time <= {instant} AND (host = 'a' OR region IS NULL) ORDER BY time DESC LIMIT 3"),
         {
             let is_meant = |point: &&Point| point.0 <= from && (point.1 == Some("a") || point.2.is_none());

@@ -178,7 +178,7 @@ async fn system_tables_show_the_catalog() {
     );
     assert_eq!(
         internal("SELECT * FROM system.tables").await,
-        [["db", "mem", "4", "host, rack", "0", "0", "false", "-"]]
+        [["db", "mem", "4", "host, rack", "0", "0", "false", "-", "-"]]
     );
     fixture
         .check(

@@ -80,8 +80,13 @@ impl World {
             Ok(process) => process,
             Err(error) => return self.must_be_a_fault("opening", &error),
         };
-        self.check(&process).await;
-        for _ in 0..self.random.below(STEPS_OF_A_LIFE) {
+        // What has come back of the life before must be known before anything is written behind it.
+        let steps = if self.check(&process).await {
+            STEPS_OF_A_LIFE
+        } else {
+            1
+        };
+        for _ in 0..self.random.below(steps) {
             if self.disk.crashed() {
                 break;
             }
@@ -115,7 +120,7 @@ impl World {
                 self.attempt("garbage", outcome);
             }
             17 | 18 => self.run_trigger(process).await,
-            _ => self.check(process).await,
+            _ => drop(self.check(process).await),
         }
     }
 
@@ -219,19 +224,23 @@ impl World {
     }
 
     /// Content against the model, unless a fault keeps it from being read.
-    pub(crate) async fn check(&mut self, process: &Process) {
-        match process.points().await {
-            Ok(points) => {
-                if let Err(contradiction) = self.model.resolve(&points) {
-                    self.fail(&contradiction.to_string());
-                }
+    /// Whether it could.
+    pub(crate) async fn check(&mut self, process: &Process) -> bool {
+        let points = match process.points().await {
+            Ok(points) => points,
+            Err(error) => {
+                self.must_be_a_fault("reading", &error);
+                return false;
             }
-            Err(error) => self.must_be_a_fault("reading", &error),
+        };
+        if let Err(contradiction) = self.model.resolve(&points) {
+            self.fail(&contradiction.to_string());
         }
         if let Err(broken) = process.check_file_order() {
             self.fail(&broken);
         }
         self.check_derived(process, false).await;
+        true
     }
 
     fn attempt<T: std::fmt::Debug>(&mut self, what: &str, outcome: Result<T, Failure>) {
