@@ -563,7 +563,13 @@ async fn what_was_deleted_softly_comes_back_with_what_was_deleted_with_it() {
     let renamed = |t: &mut Transaction| t.undelete_table("db2", "old-20261121T060537", Some("older"));
     assert_eq!(&*catalog.transact(renamed).await.unwrap(), "older");
     assert_eq!(
-        catalog.state().database("db2").unwrap().table("older").unwrap().id,
+        catalog
+            .state()
+            .database("db2")
+            .unwrap()
+            .table("older")
+            .unwrap()
+            .id,
         old
     );
 }
