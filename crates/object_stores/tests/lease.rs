@@ -35,6 +35,8 @@ impl LeaseClock for TestClock {
         if let Some(meanwhile) = &*self.meanwhile.lock() {
             meanwhile(self.now());
         }
+        // Others get their turn, as while a real clock goes on.
+        tokio::task::yield_now().await;
     }
 }
 
