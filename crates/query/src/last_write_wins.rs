@@ -246,7 +246,12 @@ impl LastWriteWins {
     }
 }
 
-fn chosen_columns(batch: &RecordBatch, columns: &[usize], schema: &SchemaRef) -> Result<RecordBatch> {
+/// Some columns of a batch; `schema` is theirs.
+pub(crate) fn chosen_columns(
+    batch: &RecordBatch,
+    columns: &[usize],
+    schema: &SchemaRef,
+) -> Result<RecordBatch> {
     let arrays = columns
         .iter()
         .map(|&column| Arc::clone(batch.column(column)))

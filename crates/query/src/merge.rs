@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -28,6 +28,7 @@ use crate::buffer_points::{BufferPoints, from_file_error};
 use crate::described_files::FileSummary;
 use crate::file_scan::FileScan;
 use crate::intervals::Intervals;
+use crate::last_write_wins::chosen_columns;
 use crate::row_deletes::DeleteSet;
 
 /// Batches of a file that are decoded ahead of the merge: decoding is most of the work, and goes on beside it.
@@ -258,19 +259,9 @@ impl PartitionRun {
         let run = Arc::clone(run);
         Ok(merged.map(move |rows| {
             let rows = rows.map_err(from_file_error)?;
-            let rows = run.chosen_columns(&rows)?;
+            let rows = chosen_columns(&rows, &run.columns, &run.schema)?;
             run.metrics.record_output(rows.num_rows());
             Ok::<_, DataFusionError>(rows)
         }))
-    }
-
-    fn chosen_columns(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        let columns = self.columns.iter().map(|&column| Arc::clone(rows.column(column)));
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        Ok(RecordBatch::try_new_with_options(
-            Arc::clone(&self.schema),
-            columns.collect(),
-            &options,
-        )?)
     }
 }

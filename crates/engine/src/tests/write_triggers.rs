@@ -529,9 +529,11 @@ async fn a_trigger_that_the_log_was_not_kept_for_goes_on_and_says_what_it_has_mi
     let mut stopped = trigger("t", "all_tables");
     stopped.disabled = true;
     server.engine.create_trigger(stopped).await.unwrap();
+    // Twice as much as the tail of these tests holds in memory.
+    let text = "a".repeat(10 * 1024);
     for number in 0..200 {
         server
-            .write("db", &format!("cpu,host=a x={number} {number}"))
+            .write("db", &format!("cpu,host=a text=\"{text}\",x={number} {number}"))
             .await;
     }
     // In these tests nothing but the last segment of the log is kept for triggers.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use object_store::memory::InMemory;
+use tidemill_catalog::{Catalog, TableId};
 use tidemill_store::compaction::{
     BackgroundCompaction, CompactionConfig, CompactionPolicy, CompactionReason,
 };
@@ -10,6 +11,16 @@ use tidemill_store::compaction::{
 use crate::node::{Node, Rows, catalog};
 
 const HOUR: i64 = 3_600_000_000_000;
+
+async fn empty_node(catalog: &Arc<Catalog>, table: TableId) -> Node {
+    Node::open(
+        Arc::new(InMemory::new()),
+        catalog,
+        table,
+        CompactionPolicy::default(),
+    )
+    .await
+}
 
 fn hour_of_rows(hour: i64, count: i64) -> Rows {
     (0..count)
@@ -20,13 +31,7 @@ fn hour_of_rows(hour: i64, count: i64) -> Rows {
 #[tokio::test]
 async fn files_whose_rows_have_expired_are_removed_without_being_read() {
     let (catalog, table) = catalog(Some(10 * HOUR as u64)).await;
-    let node = Node::open(
-        Arc::new(InMemory::new()),
-        &catalog,
-        table,
-        CompactionPolicy::default(),
-    )
-    .await;
+    let node = empty_node(&catalog, table).await;
     for hour in 0..3 {
         node.snapshot(&hour_of_rows(hour, 10), hour as u64 + 1, &[]).await;
     }
@@ -44,13 +49,7 @@ async fn files_whose_rows_have_expired_are_removed_without_being_read() {
 #[tokio::test]
 async fn a_delete_is_applied_after_a_while() {
     let (catalog, table) = catalog(None).await;
-    let node = Node::open(
-        Arc::new(InMemory::new()),
-        &catalog,
-        table,
-        CompactionPolicy::default(),
-    )
-    .await;
+    let node = empty_node(&catalog, table).await;
     node.snapshot(&hour_of_rows(0, 10), 1, &[]).await;
     let delete = node.row_delete(2, None, (0, 4));
     node.storage.store().await_delete(&delete);
@@ -67,13 +66,7 @@ async fn a_delete_is_applied_after_a_while() {
 #[tokio::test]
 async fn what_is_read_is_not_removed() {
     let (catalog, table) = catalog(None).await;
-    let node = Node::open(
-        Arc::new(InMemory::new()),
-        &catalog,
-        table,
-        CompactionPolicy::default(),
-    )
-    .await;
+    let node = empty_node(&catalog, table).await;
     for hour in 0..4 {
         node.snapshot(&hour_of_rows(hour, 10), hour as u64 + 1, &[]).await;
     }
@@ -89,13 +82,7 @@ async fn what_is_read_is_not_removed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_background_thread_compacts_and_stops() {
     let (catalog, table) = catalog(None).await;
-    let node = Node::open(
-        Arc::new(InMemory::new()),
-        &catalog,
-        table,
-        CompactionPolicy::default(),
-    )
-    .await;
+    let node = empty_node(&catalog, table).await;
     for hour in 0..5 {
         node.snapshot(&hour_of_rows(hour, 2000), hour as u64 + 1, &[])
             .await;

@@ -167,6 +167,12 @@ impl Writers {
             .collect()
     }
 
+    /// Waits until each has been answered so many rows.
+    async fn have_all_more_than(&self, count: u64) {
+        let have = async || self.answered().iter().all(|rows| *rows > count).then_some(());
+        eventually("the writers are busy", have).await;
+    }
+
     async fn end(self) {
         self.stop.store(true, Ordering::SeqCst);
         for task in self.tasks {
@@ -175,8 +181,8 @@ impl Writers {
     }
 }
 
-#[tokio::test]
-async fn a_backup_under_load_has_what_was_answered_before_and_no_holes() {
+/// A server without plugins that is written to without a pause.
+async fn written_server() -> (TestServer, Writers) {
     let options = ServerOptions {
         without_plugins: true,
         ..ServerOptions::default()
@@ -184,16 +190,15 @@ async fn a_backup_under_load_has_what_was_answered_before_and_no_holes() {
     let server = TestServer::start_with(PROGRAM, options).await;
     server.create_database("d").await;
     let writers = Writers::start(&server);
+    (server, writers)
+}
+
+#[tokio::test]
+async fn a_backup_under_load_has_what_was_answered_before_and_no_holes() {
+    let (server, writers) = written_server().await;
     let folder = tempfile::tempdir().unwrap();
     for round in 0..3_u64 {
-        let busy = async || {
-            writers
-                .answered()
-                .iter()
-                .all(|rows| *rows > 100 * (round + 1))
-                .then_some(())
-        };
-        eventually("the writers are busy", busy).await;
+        writers.have_all_more_than(100 * (round + 1)).await;
         let before = writers.answered();
         let backup = folder.path().join(format!("backup{round}"));
         expect_success(server.command(&["backup", text(&backup), "--quiet"]).await);
@@ -377,23 +382,10 @@ async fn verify_names_each_kind_of_damage() {
 
 #[tokio::test]
 async fn verify_runs_beside_the_server() {
-    let options = ServerOptions {
-        without_plugins: true,
-        ..ServerOptions::default()
-    };
-    let server = TestServer::start_with(PROGRAM, options).await;
-    server.create_database("d").await;
-    let writers = Writers::start(&server);
+    let (server, writers) = written_server().await;
     let folder = tempfile::tempdir().unwrap();
     for round in 0..3_u64 {
-        let busy = async || {
-            writers
-                .answered()
-                .iter()
-                .all(|rows| *rows > 50 * (round + 1))
-                .then_some(())
-        };
-        eventually("the writers are busy", busy).await;
+        writers.have_all_more_than(50 * (round + 1)).await;
         expect_success(verify(&server.data_dir()).await);
         let backup = folder.path().join(round.to_string());
         expect_success(server.command(&["backup", text(&backup)]).await);
