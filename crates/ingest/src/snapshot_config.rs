@@ -22,7 +22,7 @@ pub struct SnapshotConfig {
     pub age_max: Duration,
     /// Files written at once.
     pub concurrency: usize,
-    /// About so much of the buffer becomes one file; to sort it takes as much memory again.
+    /// About so much of the buffer becomes one file.
     pub part_bytes_max: usize,
     /// Bytes of the log that are kept for triggers alone; beyond it the oldest go and the triggers that have not read
     /// them are moved on.
@@ -38,7 +38,7 @@ impl SnapshotConfig {
         Self {
             buffer_bytes_soft: buffer_bytes_max / 2,
             buffer_bytes_max,
-            // All that are written at once together take no more than half of the buffer again.
+            // A snapshot that begins at half of the buffer has two parts for each thread.
             part_bytes_max: (buffer_bytes_max / 4 / self.concurrency.max(1)).clamp(MEBIBYTE, 256 * MEBIBYTE),
             ..self
         }

@@ -39,8 +39,9 @@ use crate::routes::router;
 use crate::state::{AppState, now_ns};
 use crate::system::{CompactionTables, NodeInfo, NodeTables, StorageTables};
 
-/// Recent commits kept decoded for triggers, in bytes.
+/// Recent commits kept decoded for triggers, in bytes, and as a part of the memory of the buffer.
 const TAIL_BYTES_MAX: usize = 64 << 20;
+const TAIL_OF_BUFFER: usize = 16;
 /// Request bodies in memory at once, in bytes.
 const BODIES_BYTES_MAX: usize = 256 << 20;
 /// When it stops, the server makes a snapshot if the next start would replay more than this: reading as much again takes
@@ -436,7 +437,7 @@ async fn open_ingest(
             flush_interval: config.wal_flush_interval,
             ..WalConfig::default()
         },
-        tail_bytes_max: TAIL_BYTES_MAX,
+        tail_bytes_max: TAIL_BYTES_MAX.min(config.snapshot.buffer_bytes_max / TAIL_OF_BUFFER),
         snapshot: config.snapshot.clone(),
     };
     let catalog = Arc::clone(catalog);

@@ -25,7 +25,16 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The number of mimalloc's option `purge_delay`, which its bindings do not name.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+/// So long memory that is free is kept from the system. What becomes files is freed by the hundred megabytes, mostly on
+/// threads that sleep from then on: with the allocator's own second, a server that ingests has an eighth more than it uses.
+/// `MIMALLOC_PURGE_DELAY` in the environment says otherwise.
+const PURGE_DELAY_MS: std::ffi::c_long = 10;
+
 fn main() -> ExitCode {
+    // SAFETY: sets an integer, before there is another thread.
+    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, PURGE_DELAY_MS) };
     if let Err(error) = environment::load_dotenv() {
         print::error(&error);
         return ExitCode::FAILURE;

@@ -1,6 +1,8 @@
 //! The bytes of a new object on their way into the store.
 
-use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+
+use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, Result};
@@ -13,7 +15,9 @@ const PART_BYTES: usize = 8 * 1024 * 1024;
 pub(crate) struct Upload<'a> {
     objects: &'a dyn ObjectStore,
     path: &'a Path,
-    pending: BytesMut,
+    /// Written and not put yet, in order; none is empty.
+    pending: VecDeque<Bytes>,
+    pending_bytes: usize,
     parts: Option<Box<dyn MultipartUpload>>,
     checksum: Digest,
     byte_size: u64,
@@ -31,42 +35,62 @@ impl<'a> Upload<'a> {
         Self {
             objects,
             path,
-            pending: BytesMut::new(),
+            pending: VecDeque::new(),
+            pending_bytes: 0,
             parts: None,
             checksum: Digest::new(CrcAlgorithm::Crc32Iscsi),
             byte_size: 0,
         }
     }
 
-    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.checksum.update(bytes);
+    pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.checksum.update(&bytes);
         self.byte_size += bytes.len() as u64;
-        self.pending.extend_from_slice(bytes);
-        if self.parts.is_none() && self.pending.len() < 2 * PART_BYTES {
+        if !bytes.is_empty() {
+            self.pending_bytes += bytes.len();
+            self.pending.push_back(bytes);
+        }
+        if self.parts.is_none() && self.pending_bytes < 2 * PART_BYTES {
             return Ok(());
         }
-        while self.pending.len() >= PART_BYTES {
-            let part = self.pending.split_to(PART_BYTES).freeze();
+        while self.pending_bytes >= PART_BYTES {
+            let part = self.take_pending(PART_BYTES);
             self.put_part(part).await?;
         }
         Ok(())
     }
 
-    async fn put_part(&mut self, part: Bytes) -> Result<()> {
+    /// The first bytes of what is pending, so many or all; they are not copied.
+    fn take_pending(&mut self, bytes_max: usize) -> PutPayload {
+        let (mut taken, mut missing) = (Vec::new(), bytes_max);
+        while missing > 0
+            && let Some(mut chunk) = self.pending.pop_front()
+        {
+            if chunk.len() > missing {
+                self.pending.push_front(chunk.split_off(missing));
+            }
+            missing -= chunk.len();
+            taken.push(chunk);
+        }
+        self.pending_bytes -= bytes_max - missing;
+        PutPayload::from_iter(taken)
+    }
+
+    async fn put_part(&mut self, part: PutPayload) -> Result<()> {
         let parts = match &mut self.parts {
             Some(parts) => parts,
             None => self.parts.insert(self.objects.put_multipart(self.path).await?),
         };
-        parts.put_part(PutPayload::from(part)).await
+        parts.put_part(part).await
     }
 
     /// The object is durable when this returns without an error.
     pub(crate) async fn finish(&mut self) -> Result<Uploaded> {
-        let rest = std::mem::take(&mut self.pending).freeze();
+        let rest = self.take_pending(self.pending_bytes);
         if self.parts.is_none() {
-            self.objects.put(self.path, PutPayload::from(rest)).await?;
+            self.objects.put(self.path, rest).await?;
         } else {
-            if !rest.is_empty() {
+            if rest.content_length() > 0 {
                 self.put_part(rest).await?;
             }
             if let Some(parts) = &mut self.parts {

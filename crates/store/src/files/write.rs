@@ -121,11 +121,11 @@ async fn write_rows(
         extent.add(&batch, time_column)?;
         let encoded = encoder.write(batch).await?;
         if !encoded.is_empty() {
-            upload.write(&encoded).await.map_err(unwritable)?;
+            upload.write(encoded.into()).await.map_err(unwritable)?;
         }
     }
     let encoded = encoder.finish().await?;
-    upload.write(&encoded).await.map_err(unwritable)?;
+    upload.write(encoded.into()).await.map_err(unwritable)?;
     let uploaded = upload.finish().await.map_err(unwritable)?;
     Ok((uploaded, extent))
 }

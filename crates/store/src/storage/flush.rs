@@ -28,7 +28,7 @@ pub struct Flush {
     pub progress: Bytes,
     /// Files written at once; at least one.
     pub concurrency: usize,
-    /// About so much of the buffer becomes one file; to sort it takes as much memory again.
+    /// About so much of the buffer becomes one file.
     pub part_bytes_max: usize,
 }
 

@@ -39,9 +39,9 @@ impl Part {
     }
 }
 
-/// All frozen rows of tables that the catalog knows, the largest parts first. To sort rows takes as much memory again as
-/// they have, so a part is not much larger than `bytes_max`: since it ends between two places in the log, the files of one
-/// table are in log order as those of two snapshots are.
+/// All frozen rows of tables that the catalog knows, the largest parts first. A part is not much larger than
+/// `bytes_max`, so that several are written at once, each with little memory beside its rows. Since it ends between two
+/// places in the log, the files of one table are in log order as those of two snapshots are.
 pub(super) fn parts_of(frozen: &Frozen, catalog: &CatalogState, bytes_max: usize) -> Vec<Part> {
     let mut parts: Vec<Part> = frozen
         .tables

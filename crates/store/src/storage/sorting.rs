@@ -10,7 +10,7 @@ use crate::priority::{SOMEWHAT_LOWER, lower_priority};
 use crate::{FileError, SortedRows, SortedStream, StoredBatch};
 
 /// Sorted batches that wait to be encoded.
-const WAITING_BATCHES: usize = 4;
+const WAITING_BATCHES: usize = 2;
 
 /// The rows in the order of their points, each point once. A thread with low priority sorts them and ends when the stream
 /// does, or is dropped.
