@@ -77,15 +77,15 @@ impl Storage {
         let progress = match self.write_progress(frozen.lsn, &flush.progress).await {
             Ok(path) => path,
             Err(error) => {
-                self.remove_objects(files.iter().map(|file| &*file.path)).await;
+                self.files().remove_unnamed(&paths_of(&files)).await;
                 return Err(error);
             }
         };
         match self.install_files(frozen, &files, &progress).await {
-            Ok(leftover) => self.remove_objects(leftover.iter().map(|path| &**path)).await,
+            Ok(leftover) => self.files().remove_unnamed(&leftover).await,
             Err(error) => {
-                let written = files.iter().map(|file| &*file.path).chain([&*progress]);
-                self.remove_objects(written).await;
+                self.files().remove_unnamed(&paths_of(&files)).await;
+                self.files().remove_unnamed(&[progress]).await;
                 return Err(error.into());
             }
         }
@@ -124,7 +124,7 @@ impl Storage {
         match failure {
             None => Ok(files),
             Some(error) => {
-                self.remove_objects(files.iter().map(|file| &*file.path)).await;
+                self.files().remove_unnamed(&paths_of(&files)).await;
                 Err(error.into())
             }
         }
@@ -183,7 +183,7 @@ impl Storage {
             lsn: frozen.lsn,
             progress: Some(Arc::clone(progress)),
         });
-        let state = self.manifest().commit(edits).await?;
+        let state = self.commit_in_order(edits).await?;
         let mut installed: HashMap<TableId, Vec<Arc<DataFile>>> = HashMap::new();
         for file in &kept {
             let file = state.file(file.id).expect("it was just committed");
@@ -194,16 +194,10 @@ impl Storage {
         let dropped = dropped.into_iter().map(|file| Arc::clone(&file.path));
         Ok(dropped.chain(old_progress.cloned()).collect())
     }
+}
 
-    /// Removes objects that nothing names. What cannot be removed is found later by the sweep of objects without a name.
-    async fn remove_objects(&self, paths: impl Iterator<Item = &str>) {
-        for path in paths {
-            match self.files().objects().delete(&Path::from(path)).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => tracing::debug!(path, %error, "an object that is not needed stays for now"),
-            }
-        }
-    }
+fn paths_of(files: &[DataFile]) -> Vec<Arc<str>> {
+    files.iter().map(|file| Arc::clone(&file.path)).collect()
 }
 
 /// The deletes since the snapshot before: the log that holds them may go.

@@ -80,6 +80,35 @@ async fn what_is_read_is_not_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_was_overtaken_is_told_so_by_compaction() {
+    let (catalog, table) = catalog(None).await;
+    let objects = Arc::new(InMemory::new());
+    let open = || {
+        Node::open(
+            Arc::clone(&objects) as _,
+            &catalog,
+            table,
+            CompactionPolicy::default(),
+        )
+    };
+    let node = open().await;
+    for hour in 0..5 {
+        node.snapshot(&hour_of_rows(hour, 100), hour as u64 + 1, &[])
+            .await;
+    }
+    let mut is_overtaken = node.storage.is_overtaken();
+    let successor = open().await;
+    let config = CompactionConfig::default();
+    let background =
+        BackgroundCompaction::start(Arc::clone(&node.storage), Arc::clone(&catalog), config).unwrap();
+    is_overtaken.wait_for(|is_overtaken| *is_overtaken).await.unwrap();
+    background.stop().await;
+    assert_eq!(successor.rows().await.len(), 500, "no file of it was removed");
+    assert!(!*successor.storage.is_overtaken().borrow());
+    assert!(successor.compactor.compact_once(0).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_background_thread_compacts_and_stops() {
     let (catalog, table) = catalog(None).await;
     let node = empty_node(&catalog, table).await;
