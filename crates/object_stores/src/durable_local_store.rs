@@ -1,11 +1,10 @@
 //! Local files as an object store that keeps its word after a power cut.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path as FsPath, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -16,6 +15,8 @@ use object_store::{
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 use uuid::Uuid;
+
+use crate::directories::{Directories, SyncFailed};
 
 const STORE: &str = "DurableLocalStore";
 
@@ -41,13 +42,9 @@ impl DurableLocalStore {
         fs::create_dir_all(root).map_err(|source| failed("create directory", root, source))?;
         let root = fs::canonicalize(root).map_err(|source| failed("find directory", root, source))?;
         let files = LocalFileSystem::new_with_prefix(&root)?;
-        let directories = Directories {
-            root,
-            durable: Mutex::default(),
-        };
         Ok(Self {
             files,
-            directories: Arc::new(directories),
+            directories: Arc::new(Directories::new(root)),
         })
     }
 
@@ -60,60 +57,10 @@ impl DurableLocalStore {
         blocking(move || {
             let file = File::open(&path).map_err(|source| failed("open", &path, source))?;
             file.sync_all().map_err(|source| failed("sync", &path, source))?;
-            directories.sync_parent(&path)
+            Ok(directories.sync_parent(&path)?)
         })
         .await
     }
-}
-
-/// The directories of a store, and which of them are known to survive a crash.
-#[derive(Debug)]
-struct Directories {
-    root: PathBuf,
-    durable: Mutex<HashSet<PathBuf>>,
-}
-
-impl Directories {
-    /// Makes the names in the directory of `path` durable, and its own name.
-    fn sync_parent(&self, path: &FsPath) -> Result<()> {
-        let Some(parent) = path.parent() else {
-            return Ok(());
-        };
-        sync_directory(parent)?;
-        if self
-            .durable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(parent)
-        {
-            return Ok(());
-        }
-        // The first use since the start: whoever made the directories may not have synced them. One beyond the root is
-        // included, for the root itself may be new.
-        let within_root = |directory: &&FsPath| directory.starts_with(&self.root);
-        for directory in parent.ancestors().take_while(within_root) {
-            directory.parent().map_or(Ok(()), sync_directory)?;
-        }
-        self.durable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(parent.to_owned());
-        Ok(())
-    }
-}
-
-#[cfg(unix)]
-fn sync_directory(directory: &FsPath) -> Result<()> {
-    let handle = File::open(directory).map_err(|source| failed("open directory", directory, source))?;
-    handle
-        .sync_all()
-        .map_err(|source| failed("sync directory", directory, source))
-}
-
-/// Directories cannot be synced here; the file system journals names by itself.
-#[cfg(not(unix))]
-fn sync_directory(_directory: &FsPath) -> Result<()> {
-    Ok(())
 }
 
 /// Writes and syncs the file under a temporary name, which `LocalFileSystem` hides from listings.
@@ -172,7 +119,13 @@ fn put_durably(path: &FsPath, payload: &PutPayload, create: bool, directories: &
         },
         _ => failed("name", path, source),
     })?;
-    directories.sync_parent(path)
+    Ok(directories.sync_parent(path)?)
+}
+
+impl From<SyncFailed> for object_store::Error {
+    fn from(SyncFailed { directory, source }: SyncFailed) -> Self {
+        failed("sync directory", &directory, source)
+    }
 }
 
 fn failed(action: &'static str, path: &FsPath, source: io::Error) -> object_store::Error {
@@ -191,7 +144,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 impl fmt::Display for DurableLocalStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{STORE}({})", self.directories.root.display())
+        write!(f, "{STORE}({})", self.directories.root().display())
     }
 }
 

@@ -76,11 +76,12 @@ pub(crate) fn has_few_values(sample: &[RecordBatch], column: usize) -> bool {
 }
 
 /// The properties of a file with these columns, of which the first `key_columns` are the tags and time, and those where
-/// `few_values` is true are numbers with few different ones.
+/// `few_values` is true are numbers with few different ones. No row group has more than `group_rows_max` rows.
 pub(crate) fn writer_properties(
     schema: &Schema,
     key_columns: usize,
     few_values: &[bool],
+    group_rows_max: usize,
     effort: Effort,
     key_values: Vec<KeyValue>,
 ) -> WriterProperties {
@@ -114,7 +115,7 @@ pub(crate) fn writer_properties(
                 builder = builder
                     .set_column_dictionary_enabled(path.clone(), true)
                     .set_column_bloom_filter_fpp(path.clone(), BLOOM_FALSE_POSITIVES)
-                    .set_column_bloom_filter_max_ndv(path, ROW_GROUP_ROWS as u64);
+                    .set_column_bloom_filter_max_ndv(path, group_rows_max as u64);
             }
             DataType::Utf8 => builder = builder.set_column_dictionary_enabled(path, true),
             DataType::Timestamp(_, _) | DataType::Int64 | DataType::UInt64 => {

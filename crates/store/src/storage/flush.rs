@@ -13,8 +13,9 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tidemill_catalog::{CatalogState, TableId};
 
+use crate::storage::pace::{Pace, memory_of};
 use crate::storage::parts::{Part, parts_of};
-use crate::storage::sorting::sort_in_background;
+use crate::storage::sorting::sorted;
 use crate::{
     DataFile, Edit, Effort, FileError, FlushError, Frozen, ManifestState, Storage, WriteSpec, write_file,
 };
@@ -26,7 +27,7 @@ pub struct Flush {
     pub catalog: Arc<CatalogState>,
     /// The progress of the triggers at the place in the log of the frozen rows.
     pub progress: Bytes,
-    /// Files written at once; at least one.
+    /// Files of the largest size written at once; at least one. Of smaller ones, as many more as take no more memory.
     pub concurrency: usize,
     /// About so much of the buffer becomes one file; to sort it takes as much memory again.
     pub part_bytes_max: usize,
@@ -73,7 +74,13 @@ impl Storage {
 
     async fn write_and_install(&self, frozen: &Frozen, flush: &Flush) -> Result<FlushReport, FlushError> {
         let parts = parts_of(frozen, &flush.catalog, flush.part_bytes_max);
-        let files = self.write_parts(parts, frozen.lsn, flush.concurrency).await?;
+        let files = self
+            .write_parts(
+                parts,
+                frozen.lsn,
+                &Pace::new(flush.concurrency, flush.part_bytes_max),
+            )
+            .await?;
         let progress = match self.write_progress(frozen.lsn, &flush.progress).await {
             Ok(path) => path,
             Err(error) => {
@@ -104,21 +111,33 @@ impl Storage {
         &self,
         parts: Vec<Part>,
         lsn: u64,
-        concurrency: usize,
+        pace: &Pace,
     ) -> Result<Vec<DataFile>, FlushError> {
-        let mut waiting = parts.into_iter();
+        let mut waiting = parts.into_iter().peekable();
+        let mut bytes_in_hand = 0;
         let mut writing = FuturesUnordered::new();
         let (mut files, mut failure): (Vec<DataFile>, Option<FileError>) = (Vec::new(), None);
         loop {
-            while failure.is_none() && writing.len() < concurrency.max(1) {
-                let Some(part) = waiting.next() else { break };
-                writing.push(self.write_part(part, lsn).boxed());
+            while failure.is_none()
+                && let Some(part) =
+                    waiting.next_if(|part| pace.admits(writing.len(), bytes_in_hand, memory_of(part)))
+            {
+                let bytes = memory_of(&part);
+                bytes_in_hand += bytes;
+                writing.push(
+                    self.write_part(part, lsn)
+                        .map(move |written| (written, bytes))
+                        .boxed(),
+                );
             }
-            match writing.next().await {
-                None => break,
-                Some(Ok(file)) => files.extend(file),
+            let Some((written, bytes)) = writing.next().await else {
+                break;
+            };
+            bytes_in_hand -= bytes;
+            match written {
+                Ok(file) => files.extend(file),
                 // Those that are being written end first: an upload that is dropped leaves something behind.
-                Some(Err(error)) => drop(failure.get_or_insert(error)),
+                Err(error) => drop(failure.get_or_insert(error)),
             }
         }
         match failure {
@@ -144,8 +163,7 @@ impl Storage {
             deletes_through: lsn,
             effort: Effort::Low,
         };
-        let rows = sort_in_background(Arc::clone(&table), part.batches)
-            .map_err(|error| FileError::Input(Box::new(error)))?;
+        let rows = sorted(part)?;
         write_file(self.files(), &spec, rows, || self.manifest().allocate_file_id()).await
     }
 

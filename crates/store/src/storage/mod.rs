@@ -3,6 +3,7 @@
 
 mod error;
 mod flush;
+mod pace;
 mod parts;
 mod sorting;
 mod table_data;
