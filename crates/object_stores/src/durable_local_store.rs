@@ -25,8 +25,15 @@ const STORE: &str = "DurableLocalStore";
 /// A put writes a temporary file, syncs it, gives it its name, and syncs the directory (and the directories above it
 /// that are new), before it returns. So an object is there whole and for good, or not at all. A multipart upload, copy
 /// or rename is synced the same way when it completes; one that a crash interrupts may leave a damaged object, which
-/// nobody was told of. Deletions are not synced: an object may come back after a power cut, so whoever deletes must not mind to
-/// delete again.
+/// nobody was told of.
+///
+/// Removals are not synced: an object may be there again after a power cut. That costs space for a while and nothing else,
+/// so it is not worth a sync for each of thousands of objects that compaction removes. Whoever removes one must not rely
+/// on it: the files of tables are known by the manifest, and the sweep finds what it does not name; records and
+/// checkpoints of catalog and manifest are only looked at from the newest checkpoint on, and removed with the next one; dead letters
+/// count only with their mark in the log; the mark of a restore says by its content that it ended; a journal replaces
+/// objects under names that say which ones. The log's own segments are not in here: their removal is synced, since one that
+/// came back would leave a gap.
 #[derive(Debug, Clone)]
 pub struct DurableLocalStore {
     files: LocalFileSystem,

@@ -15,6 +15,7 @@ use tidemill_catalog::{CatalogState, TableId};
 
 use crate::storage::pace::{Pace, memory_of};
 use crate::storage::parts::{Part, parts_of};
+use crate::storage::progress_object::progress_path;
 use crate::storage::sorting::sorted;
 use crate::{
     DataFile, Edit, Effort, FileError, FlushError, Frozen, ManifestState, Storage, WriteSpec, write_file,
@@ -168,9 +169,7 @@ impl Storage {
     }
 
     async fn write_progress(&self, lsn: u64, progress: &Bytes) -> Result<Arc<str>, FlushError> {
-        let path = Path::from(self.node_id())
-            .join("snapshots")
-            .join(format!("{lsn:020}.progress"));
+        let path = progress_path(self.node_id(), lsn);
         let written = self.files().objects().put(&path, progress.clone().into()).await;
         match written {
             Ok(_) => Ok(path.as_ref().into()),

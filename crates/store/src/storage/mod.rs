@@ -5,6 +5,7 @@ mod error;
 mod flush;
 mod pace;
 mod parts;
+mod progress_object;
 mod sorting;
 mod table_data;
 
@@ -23,6 +24,8 @@ use crate::{
     DataFile, Edit, FileId, FileStore, FileStoreConfig, Manifest, ManifestError, ManifestState, Store,
     StoreConfig,
 };
+
+pub(crate) use progress_object::{progress_folder, progress_lsn};
 
 pub use error::{FlushError, StorageError};
 pub use flush::{Flush, FlushReport};
