@@ -8,6 +8,7 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use serde::{Deserialize, Serialize};
 
 /// Rows that share statistics and dictionaries: the unit of parallel reading.
 pub(crate) const ROW_GROUP_ROWS: usize = 512 * 1024;
@@ -26,10 +27,11 @@ const NUMBER_DICTIONARY_BYTES_MAX: usize = 256 * 1024;
 /// Bytes that the pages' least and greatest values are cut to.
 const INDEX_VALUE_BYTES_MAX: usize = 64;
 
-/// How much work goes into making a file small.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How much work goes into making a file small. Its names are an on-disk format: the manifest has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Effort {
-    /// For files that are soon merged into others.
+    /// For files that are soon merged into others. One that is not is written anew in the end.
     Low,
     /// For files that stay.
     High,

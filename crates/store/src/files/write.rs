@@ -77,6 +77,7 @@ pub async fn write_file(
             lsn_first: spec.lsn_first,
             lsn_last: spec.lsn_last,
             deletes_through: spec.deletes_through,
+            effort: spec.effort,
         })),
         Err(error) => {
             upload.abort().await;
