@@ -1,7 +1,7 @@
 //! Everything the catalog can refuse or fail with.
 
 use thiserror::Error;
-use tidemill_checkpoint_log::LogError;
+use tidemill_checkpoint_log::{LogError, is_disk_full};
 use tidemill_lineproto::ColumnType;
 
 use crate::{DatabaseNameError, TableId};
@@ -158,6 +158,13 @@ pub enum CatalogError {
     /// The object store failed. State is as before; the change may be tried again.
     #[error("catalog store: {0}")]
     Store(#[from] object_store::Error),
+}
+
+impl CatalogError {
+    /// Whether the change was not made for want of space on the disk (503): it may be made later as it is.
+    pub fn is_out_of_room(&self) -> bool {
+        matches!(self, Self::Store(error) if is_disk_full(error))
+    }
 }
 
 impl From<LogError> for CatalogError {

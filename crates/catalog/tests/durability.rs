@@ -60,6 +60,38 @@ async fn a_failed_put_changes_nothing_and_the_next_transaction_works() {
 }
 
 #[tokio::test]
+async fn on_a_full_disk_nothing_changes_and_it_goes_on_when_there_is_room() {
+    let store = Arc::new(FaultyStore::new());
+    let catalog = open(Arc::clone(&store) as _).await.unwrap();
+    let with_table = async |database: &str| {
+        let (columns, name) = (vec![("host".to_owned(), ColumnType::Tag)], database.to_owned());
+        catalog
+            .transact(|t| {
+                let database = t.create_database(&name, None)?;
+                t.create_table(database, "m", columns)
+            })
+            .await
+    };
+    with_table("first").await.unwrap();
+    let (before, names_before) = (catalog.state(), names(&store, "log").await);
+    for _ in 0..2 {
+        store.fail_next_put(Fault::DiskFull);
+        let error = with_table("second").await.unwrap_err();
+        assert!(error.is_out_of_room(), "{error}");
+        assert!(Arc::ptr_eq(&before, &catalog.state()));
+        assert_eq!(names(&store, "log").await, names_before);
+    }
+    store.fail_next_put(Fault::Refuse);
+    assert!(!with_table("second").await.unwrap_err().is_out_of_room());
+
+    with_table("third").await.unwrap();
+    with_table("second").await.unwrap();
+    let reopened = open(store as _).await.unwrap();
+    assert_eq!(reopened.state(), catalog.state());
+    assert!(catalog.state().database("second").unwrap().table("m").is_some());
+}
+
+#[tokio::test]
 async fn a_change_whose_answer_was_lost_takes_effect_before_the_next_one() {
     let store = Arc::new(FaultyStore::new());
     let catalog = open(Arc::clone(&store) as _).await.unwrap();

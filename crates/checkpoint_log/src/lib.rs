@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 
 mod config;
+mod disk;
 mod error;
 mod frame;
 mod inspect;
@@ -23,6 +24,7 @@ mod pointer;
 mod state;
 
 pub use config::{LogConfig, OnFailure, Start};
+pub use disk::is_disk_full;
 pub use error::LogError;
 pub use inspect::{DamagedObject, Inspection, inspect};
 pub use log::CheckpointLog;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use object_store::ObjectStore;
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
+use crate::disk::{is_disk_full, is_read_only};
 use crate::objects::{Append, LogObjects};
 use crate::{Change, LogConfig, LogError, LogState, OnFailure};
 
@@ -261,8 +262,8 @@ impl<S: LogState> Shared<S> {
     }
 }
 
-/// Whether the store refused a request rather than failed in the middle of it. Of failures in the middle only a full disk
-/// is one that leaves nothing.
+/// Whether the store refused a request rather than failed in the middle of it. Of failures in the middle only a disk that
+/// takes nothing is one that leaves nothing.
 fn is_refusal(error: &object_store::Error) -> bool {
     use object_store::Error;
     match error {
@@ -272,18 +273,7 @@ fn is_refusal(error: &object_store::Error) -> bool {
         | Error::NotSupported { .. }
         | Error::InvalidPath { .. }
         | Error::UnknownConfigurationKey { .. } => true,
-        Error::Generic { source, .. } => is_full_disk(&**source),
+        Error::Generic { source, .. } => is_disk_full(&**source) || is_read_only(&**source),
         _ => false,
     }
-}
-
-fn is_full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
-    use std::io::ErrorKind;
-    let is_full = |error: &std::io::Error| {
-        matches!(
-            error.kind(),
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
-        )
-    };
-    error.downcast_ref::<std::io::Error>().is_some_and(is_full) || error.source().is_some_and(is_full_disk)
 }

@@ -131,6 +131,7 @@ impl EngineError {
 
 fn kind_of_catalog_error(error: &CatalogError) -> EngineErrorKind {
     match error {
+        error if error.is_out_of_room() => EngineErrorKind::Unavailable,
         CatalogError::NotFound(_) | CatalogError::DatabaseNotFound(_) => EngineErrorKind::NotFound,
         CatalogError::AlreadyExists
         | CatalogError::RequestPathTaken { .. }

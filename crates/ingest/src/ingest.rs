@@ -675,7 +675,12 @@ impl Ingest {
             // The ids of this very state: in a later one the table may be another of the same name.
             Ok((resolution, Arc::clone(transaction.state())))
         };
-        let (resolution, state) = self.catalog.transact(apply).await?;
+        let changed = self.catalog.transact(apply).await;
+        let (resolution, state) = changed.inspect_err(|error| {
+            if error.is_out_of_room() {
+                self.snapshots.note_disk_full();
+            }
+        })?;
         let body_bytes = parsed.text.len();
         offload(body_bytes, move || {
             parsed.accept(&state, &resolution, accept_partial)

@@ -20,7 +20,7 @@ pub struct SnapshotConfig {
     pub log_bytes_max: u64,
     /// How long rows stay in the buffer, whatever their number.
     pub age_max: Duration,
-    /// Files written at once.
+    /// Files of the largest size written at once; of smaller ones, as many more as take no more memory.
     pub concurrency: usize,
     /// About so much of the buffer becomes one file.
     pub part_bytes_max: usize,

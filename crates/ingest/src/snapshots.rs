@@ -43,7 +43,7 @@ pub(crate) struct Snapshots {
     /// Told when a limit is reached.
     due: Notify,
     is_failing: AtomicBool,
-    /// The log could not be written because there is no space.
+    /// The log, or a change of the schema, could not be written because there is no space.
     disk_is_full: AtomicBool,
     /// Whoever else has it keeps the whole log.
     log_hold: Arc<()>,
@@ -150,7 +150,14 @@ impl Snapshots {
 
     /// Told when the log could not be written.
     pub(crate) fn note_log_failure(&self, error: &WalError) {
-        if is_disk_full(error) && !self.disk_is_full.swap(true, Ordering::Relaxed) {
+        if is_disk_full(error) {
+            self.note_disk_full();
+        }
+    }
+
+    /// Told when something could not be written for want of space.
+    pub(crate) fn note_disk_full(&self) {
+        if !self.disk_is_full.swap(true, Ordering::Relaxed) {
             self.due.notify_one();
         }
     }

@@ -120,6 +120,7 @@ impl WriteError {
         match self {
             Self::BufferFull { .. } => true,
             Self::Wal(error) => is_disk_full(error),
+            Self::Catalog(error) => error.is_out_of_room(),
             _ => false,
         }
     }

@@ -1,11 +1,10 @@
 //! Local files as an object store that keeps its word after a power cut.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path as FsPath, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -17,6 +16,8 @@ use object_store::{
 };
 use uuid::Uuid;
 
+use crate::directories::{Directories, SyncFailed};
+
 const STORE: &str = "DurableLocalStore";
 
 /// `object_store`'s [`LocalFileSystem`] with the syncs that it leaves out.
@@ -24,8 +25,15 @@ const STORE: &str = "DurableLocalStore";
 /// A put writes a temporary file, syncs it, gives it its name, and syncs the directory (and the directories above it
 /// that are new), before it returns. So an object is there whole and for good, or not at all. A multipart upload, copy
 /// or rename is synced the same way when it completes; one that a crash interrupts may leave a damaged object, which
-/// nobody was told of. Deletions are not synced: an object may come back after a power cut, so whoever deletes must not mind to
-/// delete again.
+/// nobody was told of.
+///
+/// Removals are not synced: an object may be there again after a power cut. That costs space for a while and nothing else,
+/// so it is not worth a sync for each of thousands of objects that compaction removes. Whoever removes one must not rely
+/// on it: the files of tables are known by the manifest, and the sweep finds what it does not name; records and
+/// checkpoints of catalog and manifest are only looked at from the newest checkpoint on, and removed with the next one; dead letters
+/// count only with their mark in the log; the mark of a restore says by its content that it ended; a journal replaces
+/// objects under names that say which ones. The log's own segments are not in here: their removal is synced, since one that
+/// came back would leave a gap.
 #[derive(Debug, Clone)]
 pub struct DurableLocalStore {
     files: LocalFileSystem,
@@ -41,13 +49,9 @@ impl DurableLocalStore {
         fs::create_dir_all(root).map_err(|source| failed("create directory", root, source))?;
         let root = fs::canonicalize(root).map_err(|source| failed("find directory", root, source))?;
         let files = LocalFileSystem::new_with_prefix(&root)?;
-        let directories = Directories {
-            root,
-            durable: Mutex::default(),
-        };
         Ok(Self {
             files,
-            directories: Arc::new(directories),
+            directories: Arc::new(Directories::new(root)),
         })
     }
 
@@ -60,60 +64,10 @@ impl DurableLocalStore {
         blocking(move || {
             let file = File::open(&path).map_err(|source| failed("open", &path, source))?;
             file.sync_all().map_err(|source| failed("sync", &path, source))?;
-            directories.sync_parent(&path)
+            Ok(directories.sync_parent(&path)?)
         })
         .await
     }
-}
-
-/// The directories of a store, and which of them are known to survive a crash.
-#[derive(Debug)]
-struct Directories {
-    root: PathBuf,
-    durable: Mutex<HashSet<PathBuf>>,
-}
-
-impl Directories {
-    /// Makes the names in the directory of `path` durable, and its own name.
-    fn sync_parent(&self, path: &FsPath) -> Result<()> {
-        let Some(parent) = path.parent() else {
-            return Ok(());
-        };
-        sync_directory(parent)?;
-        if self
-            .durable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(parent)
-        {
-            return Ok(());
-        }
-        // The first use since the start: whoever made the directories may not have synced them. One beyond the root is
-        // included, for the root itself may be new.
-        let within_root = |directory: &&FsPath| directory.starts_with(&self.root);
-        for directory in parent.ancestors().take_while(within_root) {
-            directory.parent().map_or(Ok(()), sync_directory)?;
-        }
-        self.durable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(parent.to_owned());
-        Ok(())
-    }
-}
-
-#[cfg(unix)]
-fn sync_directory(directory: &FsPath) -> Result<()> {
-    let handle = File::open(directory).map_err(|source| failed("open directory", directory, source))?;
-    handle
-        .sync_all()
-        .map_err(|source| failed("sync directory", directory, source))
-}
-
-/// Directories cannot be synced here; the file system journals names by itself.
-#[cfg(not(unix))]
-fn sync_directory(_directory: &FsPath) -> Result<()> {
-    Ok(())
 }
 
 /// Writes and syncs the file under a temporary name, which `LocalFileSystem` hides from listings.
@@ -172,7 +126,13 @@ fn put_durably(path: &FsPath, payload: &PutPayload, create: bool, directories: &
         },
         _ => failed("name", path, source),
     })?;
-    directories.sync_parent(path)
+    Ok(directories.sync_parent(path)?)
+}
+
+impl From<SyncFailed> for object_store::Error {
+    fn from(SyncFailed { directory, source }: SyncFailed) -> Self {
+        failed("sync directory", &directory, source)
+    }
 }
 
 fn failed(action: &'static str, path: &FsPath, source: io::Error) -> object_store::Error {
@@ -191,7 +151,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 impl fmt::Display for DurableLocalStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{STORE}({})", self.directories.root.display())
+        write!(f, "{STORE}({})", self.directories.root().display())
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod aws_credentials_file;
 mod config;
+mod directories;
 mod durable_local_store;
 mod lease;
 mod metered_store;

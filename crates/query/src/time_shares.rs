@@ -233,7 +233,7 @@ impl Slice {
 mod tests {
     use proptest::prelude::*;
     use tidemill_catalog::{DatabaseId, TableId};
-    use tidemill_store::FileId;
+    use tidemill_store::{Effort, FileId};
 
     use super::*;
 
@@ -251,6 +251,7 @@ mod tests {
             lsn_first: number * 10,
             lsn_last: number * 10 + 9,
             deletes_through: 0,
+            effort: Effort::High,
         })
     }
 

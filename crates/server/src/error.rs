@@ -163,6 +163,9 @@ impl From<ExportError> for ApiError {
 
 impl From<CatalogError> for ApiError {
     fn from(error: CatalogError) -> Self {
+        if error.is_out_of_room() {
+            return Self::unavailable(error.to_string(), OUT_OF_ROOM_RETRY_S);
+        }
         let status = match &error {
             CatalogError::AlreadyExists
             | CatalogError::RequestPathTaken { .. }

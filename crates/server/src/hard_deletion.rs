@@ -1,14 +1,11 @@
 //! What removes the data of deleted tables when its time has come.
 
-use std::collections::BTreeSet;
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
-use tidemill_catalog::{Catalog, TableId};
-use tidemill_store::{Storage, TableData, hard_delete_due, next_hard_delete};
+use tidemill_catalog::Catalog;
+use tidemill_store::{Storage, hard_delete_due, next_hard_delete};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -28,31 +25,10 @@ pub(crate) struct HardDeletion {
 
 impl HardDeletion {
     pub(crate) fn start(catalog: Arc<Catalog>, storage: Arc<Storage>, grace_period: Duration) -> Self {
-        let data: Arc<dyn TableData> = Arc::new(StoredTables(storage));
         let grace = TimeDelta::from_std(grace_period).unwrap_or(TimeDelta::MAX);
         Self {
-            task: tokio::spawn(run(catalog, data, grace)),
+            task: tokio::spawn(run(catalog, storage, grace)),
         }
-    }
-}
-
-/// The rows in memory and in files.
-struct StoredTables(Arc<Storage>);
-
-#[async_trait]
-impl TableData for StoredTables {
-    fn tables_with_data(&self) -> BTreeSet<TableId> {
-        let in_memory = self.0.store().stats().tables;
-        let in_memory = in_memory
-            .iter()
-            .filter(|table| table.rows > 0)
-            .map(|table| table.table);
-        let state = self.0.manifest().state();
-        in_memory.chain(state.files().map(|file| file.table)).collect()
-    }
-
-    async fn drop_table_data(&self, table: TableId) -> Result<(), Box<dyn Error + Send + Sync>> {
-        Ok(self.0.drop_table(table).await?)
     }
 }
 
@@ -62,10 +38,10 @@ impl Drop for HardDeletion {
     }
 }
 
-async fn run(catalog: Arc<Catalog>, data: Arc<dyn TableData>, grace: TimeDelta) {
+async fn run(catalog: Arc<Catalog>, storage: Arc<Storage>, grace: TimeDelta) {
     let mut changes = catalog.changes();
     loop {
-        match hard_delete_due(&catalog, &*data, grace, Utc::now()).await {
+        match hard_delete_due(&catalog, &storage, grace, Utc::now()).await {
             Ok(done) => {
                 for table in done.data_of {
                     info!(%table, "the data of a deleted table was removed");

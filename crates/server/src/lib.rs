@@ -33,6 +33,7 @@ mod routes;
 mod run;
 mod stall_guard;
 mod state;
+mod stop_signal;
 mod store_metrics;
 mod system;
 #[cfg(test)]

@@ -23,8 +23,6 @@ use tidemill_worker::{
     worker_sandbox,
 };
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -37,6 +35,7 @@ use crate::lease::HeldLease;
 use crate::metrics::ServerMetrics;
 use crate::routes::router;
 use crate::state::{AppState, now_ns};
+use crate::stop_signal::stop_signal;
 use crate::system::{CompactionTables, NodeInfo, NodeTables, StorageTables};
 
 /// Recent commits kept decoded for triggers, in bytes, and as a part of the memory of the buffer.
@@ -77,6 +76,15 @@ pub enum ServeError {
     /// Another server has taken this node id over.
     #[error(transparent)]
     LeaseLost(#[from] LeaseLost),
+    /// Another server writes to the list of files of this node id.
+    #[error(
+        "node id '{node_id}' was taken over by another server, which has changed the list of files: this server must not \
+         go on; stop one of them, or give it another --node-id"
+    )]
+    Overtaken {
+        /// The name that both have.
+        node_id: String,
+    },
     /// The log takes no record.
     #[error("cannot write to the log: {0}")]
     Claim(#[source] WriteError),
@@ -284,11 +292,19 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         "ready"
     );
 
+    let overtaken = ingest.storage().is_overtaken();
+    let lost_lease = lease.as_ref().map(|lease| ("lost lease", lease.is_lost()));
+    let fences = lost_lease
+        .into_iter()
+        .chain([("another server with this node id", overtaken.clone())]);
     connections::serve(
         listener,
         router(state),
         ConnectionLimits::of_this_process(),
-        stop_signal(lease.as_ref().map(HeldLease::is_lost))?,
+        stop_signal(fences.collect()).map_err(|source| ServeError::System {
+            action: "handle signals",
+            source,
+        })?,
         config.shutdown_timeout,
     )
     .await;
@@ -311,6 +327,11 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     ingest.shutdown().await;
     if let Some(lease) = lease {
         lease.give_back().await?;
+    }
+    if *overtaken.borrow() {
+        return Err(ServeError::Overtaken {
+            node_id: config.node_id,
+        });
     }
     info!("stopped");
     Ok(())
@@ -372,42 +393,6 @@ fn plugin_sandbox(config: &ServerConfig) -> SandboxProfile {
         warn!("{exposed}");
     }
     profile
-}
-
-/// Becomes true at the first SIGTERM or SIGINT, or when the lease is lost. Another signal ends the process at once.
-fn stop_signal(lease: Option<watch::Receiver<bool>>) -> Result<watch::Receiver<bool>, ServeError> {
-    let failed = |source| ServeError::System {
-        action: "handle signals",
-        source,
-    };
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        let mut next = async || {
-            tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            }
-        };
-        let lost = async {
-            match lease {
-                Some(mut is_lost) => drop(is_lost.wait_for(|is_lost| *is_lost).await),
-                None => std::future::pending().await,
-            }
-            "lost lease"
-        };
-        let first = tokio::select! {
-            signal = next() => signal,
-            lost = lost => lost,
-        };
-        info!(signal = first, "stopping: draining connections");
-        sender.send_replace(true);
-        let second = next().await;
-        warn!(signal = second, "second signal: ending at once");
-        std::process::exit(130);
-    });
-    Ok(receiver)
 }
 
 /// The repository of `gh:` plugins. Its cache lies in the plugin directory, which plugins can read whatever is hidden

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use tidemill_catalog::{ColumnId, DatabaseId, TableId};
 use tidemill_store::{
-    DataFile, FileId, Frozen, RowDelete, SeriesOfRows, Store, StoreConfig, StoredBatch, TableBatch,
+    DataFile, Effort, FileId, Frozen, RowDelete, SeriesOfRows, Store, StoreConfig, StoredBatch, TableBatch,
     TableSnapshot,
 };
 
@@ -94,6 +94,7 @@ impl Files {
             lsn_first,
             lsn_last,
             deletes_through: lsn_last,
+            effort: Effort::High,
         };
         self.rows.insert(id, rows);
         Arc::new(file)

@@ -11,7 +11,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
 use tidemill_catalog::{DatabaseId, TableId};
-use tidemill_store::{DataFile, Edit, FileId, Manifest, ManifestError, ManifestState};
+use tidemill_store::{DataFile, Edit, Effort, FileId, Manifest, ManifestError, ManifestState};
 use tidemill_testkit::{Fault, FaultyStore};
 
 fn file(id: FileId, table: u32) -> DataFile {
@@ -29,6 +29,7 @@ fn file(id: FileId, table: u32) -> DataFile {
         lsn_first: number,
         lsn_last: number,
         deletes_through: 0,
+        effort: Effort::High,
     }
 }
 
@@ -177,11 +178,18 @@ async fn the_written_form_is_stable() {
     let text = r#"[{"reserve_file_ids":{"below":4294967300}},
         {"add_file":{"id":4294967296,"database":1,"table":2,"path":"p","byte_size":3,"checksum":4,"row_count":5,
             "time_min":-6,"time_max":7,"lsn_first":8,"lsn_last":9,"deletes_through":10}},
+        {"add_file":{"id":4294967297,"database":1,"table":2,"path":"p2","byte_size":3,"checksum":4,"row_count":5,
+            "time_min":-6,"time_max":7,"lsn_first":8,"lsn_last":9,"deletes_through":10,"effort":"low"}},
         {"add_delete":{"lsn":11,"database":1,"table":2,"time_first":-1,"time_last":1,
             "conditions":[{"column":3,"negated":true,"values":["a","b"]}]}},
         {"snapshot":{"lsn":12,"progress":"q"}},{"snapshot":{"lsn":12,"progress":null}},
         {"remove_file":{"id":4294967296}},{"forget_garbage":{"id":4294967296}},{"drop_table":{"table":2}}]"#;
     let edits: Vec<Edit> = serde_json::from_str(text).unwrap();
+    let efforts = edits.iter().filter_map(|edit| match edit {
+        Edit::AddFile(file) => Some(file.effort),
+        _ => None,
+    });
+    assert_eq!(efforts.collect::<Vec<_>>(), [Effort::High, Effort::Low]);
     manifest.commit(edits).await.unwrap();
     let path = Path::from(format!("node/manifest/log/{:020}", 2));
     let bytes = store.memory().get(&path).await.unwrap().bytes().await.unwrap();

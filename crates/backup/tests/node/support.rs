@@ -18,7 +18,7 @@ use tidemill_backup::verify::{FolderCheck, VerifyConfig, VerifyReport, verify};
 use tidemill_catalog::{Catalog, ColumnId, DatabaseId, Limits, TableId};
 use tidemill_ingest::{Commit, record};
 use tidemill_lineproto::ColumnType;
-use tidemill_store::{DataFile, Edit, Manifest, RowDelete, SeriesOfRows, TableBatch};
+use tidemill_store::{DataFile, Edit, Effort, Manifest, RowDelete, SeriesOfRows, TableBatch};
 use tidemill_wal::{Lsn, Record, WalError, encode_segment, segment_file_name};
 
 /// Everything up to here is in files.
@@ -254,6 +254,7 @@ async fn put_file(
         lsn_first: lsns.start,
         lsn_last: lsns.end - 1,
         deletes_through: 0,
+        effort: Effort::High,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use tidemill_query::Params;
-use tidemill_store::{DataFile, FileId};
+use tidemill_store::{DataFile, Effort, FileId};
 
 use crate::support::{DATABASE, Fixture};
 
@@ -195,6 +195,7 @@ async fn planning_of_many_files() {
             lsn_first: number,
             lsn_last: number,
             deletes_through: 0,
+            effort: Effort::High,
         })
     };
     let files: Vec<_> = (1..=10_000).map(file).collect();

@@ -85,7 +85,10 @@ impl Server {
     }
 
     async fn with(limits: Limits, snapshot: SnapshotConfig) -> Self {
-        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        Self::on(Arc::new(InMemory::new()), limits, snapshot).await
+    }
+
+    async fn on(objects: Arc<dyn ObjectStore>, limits: Limits, snapshot: SnapshotConfig) -> Self {
         let catalog = Arc::new(Catalog::open(Arc::clone(&objects), "test", limits).await.unwrap());
         let dead_letters = Arc::new(DeadLetters::new(Arc::clone(&objects), "test"));
         let (opening, runtime) = (Arc::clone(&catalog), tokio::runtime::Handle::current());

@@ -6,6 +6,7 @@ use http::HeaderValue;
 use serde_json::{Value, json};
 use tidemill_catalog::Limits;
 use tidemill_ingest::SnapshotConfig;
+use tidemill_testkit::{Fault, FaultyStore};
 
 use super::{BODY_BYTES_MAX, Server};
 
@@ -180,5 +181,58 @@ async fn without_room_in_memory_writers_are_told_when_to_come_again() {
         metrics.text().contains("tidemill_write_refused_total 3"),
         "{}",
         metrics.text()
+    );
+}
+
+#[tokio::test]
+async fn a_schema_that_finds_no_room_on_the_disk_is_refused_like_a_write() {
+    let objects = FaultyStore::new();
+    let (limits, snapshot) = (Limits::default(), SnapshotConfig::default());
+    let server = Server::on(objects.object_store(), limits, snapshot).await;
+    let write = async |path: &str, lines: &'static str| server.post(path, lines).await;
+    let create = async |what: &str, body: Value| {
+        server
+            .post_json(&format!("/api/v3/configure/{what}"), &body)
+            .await
+    };
+    assert_eq!(write("/api/v3/write_lp?db=d", "m v=1 1").await.status, 204);
+
+    let refused = |answer: &super::Answer, field: &str| {
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(answer.headers["retry-after"], "5");
+        let message = answer.json()[field].as_str().unwrap_or_default().to_owned();
+        assert!(message.starts_with("catalog store: "), "{message}");
+    };
+    for (path, field) in [
+        ("/api/v3/write_lp?db=d", "error"),
+        ("/write?db=d", "error"),
+        ("/api/v2/write?bucket=d", "message"),
+    ] {
+        for lines in ["m new=1 2", "n v=1 2"] {
+            objects.fail_next_put(Fault::DiskFull);
+            refused(&write(path, lines).await, field);
+        }
+    }
+    let (database, table) = (
+        json!({"db": "e"}),
+        json!({"db": "d", "table": "n", "tags": ["t"]}),
+    );
+    for (what, body) in [("database", &database), ("table", &table)] {
+        objects.fail_next_put(Fault::DiskFull);
+        refused(&create(what, body.clone()).await, "error");
+    }
+    let columns = "SELECT column_name FROM information_schema.columns WHERE table_name = 'm' ORDER BY 1";
+    assert_eq!(
+        server.rows("d", columns).await,
+        json!([{"column_name": "time"}, {"column_name": "v"}])
+    );
+
+    for (what, body) in [("database", database), ("table", table)] {
+        assert_eq!(create(what, body).await.status, 200, "{what}");
+    }
+    assert_eq!(write("/api/v3/write_lp?db=d", "m new=1 2").await.status, 204);
+    assert_eq!(
+        server.rows("d", "SELECT new FROM m WHERE new > 0").await,
+        json!([{"new": 1.0}])
     );
 }

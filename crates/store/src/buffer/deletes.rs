@@ -160,7 +160,7 @@ mod tests {
 
     use super::*;
     use crate::buffer::merge_plan::BatchSize;
-    use crate::{DataFile, FileId};
+    use crate::{DataFile, Effort, FileId};
 
     fn file(id: u64, time: (i64, i64), deletes_through: u64) -> Arc<DataFile> {
         Arc::new(DataFile {
@@ -176,6 +176,7 @@ mod tests {
             lsn_first: 1,
             lsn_last: 5,
             deletes_through,
+            effort: Effort::High,
         })
     }
 

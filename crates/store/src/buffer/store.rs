@@ -1,9 +1,10 @@
 //! The buffer of all tables.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hashbrown::HashMap;
+use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 use tidemill_catalog::TableId;
 
@@ -40,7 +41,7 @@ impl Default for StoreConfig {
 /// The memory buffer of all tables. Dropping it stops its background thread.
 pub struct Store {
     config: StoreConfig,
-    tables: RwLock<HashMap<TableId, Arc<TableBuffer>>>,
+    tables: RwLock<HashMap<TableId, Arc<TableBuffer>, RandomState>>,
     total_bytes: SharedByteCount,
     merger: Merger,
 }
@@ -130,7 +131,7 @@ impl Store {
 
     /// Puts files in the place of what is before the mark, and removes the mark: to queries of one table in one step. A
     /// table that has no file among them has lost its rows. Files of tables that were dropped are left out.
-    pub fn install_snapshot(&self, files: &std::collections::HashMap<TableId, Vec<Arc<DataFile>>>) {
+    pub fn install_snapshot(&self, files: &HashMap<TableId, Vec<Arc<DataFile>>>) {
         for buffer in self.buffers() {
             let files = files.get(&buffer.table()).map_or(&[][..], Vec::as_slice);
             buffer.install_snapshot(files);

@@ -49,7 +49,8 @@ impl Default for CompactionConfig {
     }
 }
 
-/// Compaction that runs until this is dropped or [stopped](Self::stop).
+/// Compaction that runs until this is dropped or [stopped](Self::stop), or another process has taken over, which
+/// [`Storage::is_overtaken`] says then.
 pub struct BackgroundCompaction {
     compactor: Arc<Compactor>,
     stop: watch::Sender<bool>,

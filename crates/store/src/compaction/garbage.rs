@@ -7,6 +7,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use crate::compaction::{CompactionError, Compactor};
+use crate::storage::{progress_folder, progress_lsn};
 use crate::{Edit, FileId};
 
 /// Objects that one step removes.
@@ -62,8 +63,9 @@ impl Compactor {
         failure.map_or(Ok(removed.len()), Err)
     }
 
-    /// Removes objects of files that never got into the manifest since an earlier process ended while it wrote them. Lists
-    /// all files of the node; nothing that this process wrote is touched. Returns how many.
+    /// Removes objects that nothing names: of files that never got into the manifest since an earlier process ended while it
+    /// wrote them, and what was removed and is there again after a power cut. Lists all files of the node; no file that this
+    /// process wrote is touched. Returns how many.
     ///
     /// # Errors
     /// [`CompactionError::Objects`].
@@ -85,15 +87,26 @@ impl Compactor {
                 orphans.push(object.location);
             }
         }
+        let mut listing = objects.list(Some(&progress_folder(self.storage.node_id())));
+        while let Some(object) = listing.next().await {
+            let object = object.map_err(|source| CompactionError::Objects {
+                action: "list the progress of triggers",
+                source,
+            })?;
+            // One that is ahead may be of a snapshot that is just being made.
+            if progress_lsn(&object.location).is_some_and(|lsn| lsn < state.snapshot_lsn()) {
+                orphans.push(object.location);
+            }
+        }
         for path in &orphans {
-            tracing::info!(%path, "removing a file that an earlier process did not finish");
+            tracing::info!(%path, "removing an object that nothing names");
             match objects.delete(path).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {
                     self.history.update(|stats| stats.orphans_removed += 1);
                 }
                 Err(source) => {
                     return Err(CompactionError::Objects {
-                        action: "remove an unfinished file",
+                        action: "remove an object that nothing names",
                         source,
                     });
                 }

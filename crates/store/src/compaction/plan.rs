@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use crate::compaction::policy::TARGET;
 use crate::compaction::{CompactionPolicy, overlap};
-use crate::{DataFile, FileId, RowDelete};
+use crate::{DataFile, Effort, FileId, RowDelete};
 
 /// Why files are rewritten or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CompactionReason {
+    /// A file that snapshots wrote in haste has stayed alone.
+    Effort,
     /// Late rows are merged with what they belong to.
     Overlap,
     /// Many small files become one.
@@ -29,6 +31,7 @@ impl CompactionReason {
     /// Its name in tables and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Effort => "effort",
             Self::Overlap => "overlap",
             Self::SmallFiles => "small_files",
             Self::Depth => "depth",
@@ -74,6 +77,7 @@ pub(crate) fn plan(input: &PlanInput<'_>, policy: &CompactionPolicy) -> Option<P
         .or_else(|| table.small_files())
         .or_else(|| table.deep())
         .or_else(|| table.late_and_cold())
+        .or_else(|| table.hasty_and_cold())
 }
 
 /// A merged file has at least so many times the weight of the heaviest that went into it, unless it is full. So a row
@@ -268,6 +272,21 @@ impl<'a> Planner<'a> {
         }
         let (set, value) = best?;
         Some(self.rewrite(CompactionReason::Overlap, &set, set.len() - 1, value))
+    }
+
+    /// The largest file that was written in haste and has been there for long: nothing will be merged with it. Alone it is
+    /// a closed set, and its output was written with care: so it is done once.
+    fn hasty_and_cold(&self) -> Option<Plan> {
+        let hasty = self.positions(|file| {
+            file.effort == Effort::Low
+                && file.byte_size >= self.policy.rewrite_bytes_min
+                && (self.input.age_ns)(file.id) >= self.policy.rewrite_after_ns
+        });
+        let largest = hasty
+            .into_iter()
+            .max_by_key(|position| self.files[*position].byte_size)?;
+        let value = self.files[largest].byte_size as f64;
+        Some(self.rewrite(CompactionReason::Effort, &[largest], 1, value))
     }
 
     /// Whether two files span little more time than the heavier of them.

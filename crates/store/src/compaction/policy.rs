@@ -17,12 +17,16 @@ pub struct CompactionPolicy {
     pub depth_max: usize,
     /// Files that overlap are not joined for that alone while one is younger than this.
     pub cold_after_ns: i64,
+    /// A file that was written in haste and that nothing has been merged with for so long is written anew by itself.
+    pub rewrite_after_ns: i64,
+    /// Unless it has fewer bytes than this: it is not worth the work.
+    pub rewrite_bytes_min: u64,
     /// A delete waits so long for a job that reads the files anyway.
     pub delete_delay_ns: i64,
 }
 
 impl Default for CompactionPolicy {
-    /// 4 Mi rows or 128 MiB a file; 32 inputs; 5 files at an instant; an hour; five minutes.
+    /// 4 Mi rows or 128 MiB a file; 32 inputs; 5 files at an instant; an hour; a day, 1 MiB; five minutes.
     fn default() -> Self {
         Self {
             target_rows: 4 * 1024 * 1024,
@@ -30,6 +34,8 @@ impl Default for CompactionPolicy {
             inputs_max: 32,
             depth_max: 5,
             cold_after_ns: HOUR_NS,
+            rewrite_after_ns: 24 * HOUR_NS,
+            rewrite_bytes_min: 1024 * 1024,
             delete_delay_ns: HOUR_NS / 12,
         }
     }

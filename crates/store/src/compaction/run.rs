@@ -10,8 +10,6 @@ use std::sync::Arc;
 use arrow::array::AsArray;
 use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
 use futures::{StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
-use object_store::path::Path;
 use tidemill_catalog::{ColumnId, TIME_COLUMN, Table};
 
 use crate::compaction::cuts::cut_times;
@@ -20,8 +18,8 @@ use crate::compaction::plan::Plan;
 use crate::compaction::time_histogram::TimeHistogram;
 use crate::compaction::{CompactionError, Compactor};
 use crate::{
-    DataFile, Edit, Effort, FileError, FileId, FileSchema, FileStore, ManifestError, RowDelete, SortedStream,
-    WriteSpec, merge_sorted, scan_file, write_file,
+    DataFile, Edit, Effort, FileError, FileId, FileSchema, ManifestError, RowDelete, SortedStream, WriteSpec,
+    merge_sorted, scan_file, write_file,
 };
 
 /// What a job needs beside its plan.
@@ -48,7 +46,7 @@ pub(crate) async fn run_job(job: &JobContext<'_>, plan: &Plan) -> Result<JobOutc
     if !plan.is_removal
         && let Err(error) = write_outputs(job, plan, &mut outputs).await
     {
-        remove_objects(&job.compactor.files, &outputs).await;
+        remove_unnamed(job, &outputs).await;
         return Err(error.into());
     }
     let ids: Vec<FileId> = outputs.iter().map(|file| file.id).collect();
@@ -62,7 +60,7 @@ pub(crate) async fn run_job(job: &JobContext<'_>, plan: &Plan) -> Result<JobOutc
         )),
         Err(error) => {
             // Nothing names them.
-            remove_objects(&job.compactor.files, &outputs).await;
+            remove_unnamed(job, &outputs).await;
             match error {
                 ManifestError::Refused(reason) => {
                     tracing::debug!(%reason, table = %job.table.name, "compaction came too late");
@@ -196,15 +194,7 @@ fn scan(
     .boxed()
 }
 
-async fn remove_objects(files: &FileStore, outputs: &[DataFile]) {
-    for file in outputs {
-        let removed = files.objects().delete(&Path::from(&*file.path)).await;
-        match removed {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-            // It is swept after the next start.
-            Err(error) => {
-                tracing::warn!(path = %file.path, %error, "cannot remove a file that is not needed");
-            }
-        }
-    }
+async fn remove_unnamed(job: &JobContext<'_>, outputs: &[DataFile]) {
+    let paths: Vec<Arc<str>> = outputs.iter().map(|file| Arc::clone(&file.path)).collect();
+    job.compactor.files.remove_unnamed(&paths).await;
 }

@@ -155,6 +155,17 @@ impl FileStore {
         self.data.forget(id);
     }
 
+    /// Removes objects that nothing names any more, as well as that can be done: what stays is found by the sweep after a
+    /// later start.
+    pub(crate) async fn remove_unnamed(&self, paths: &[Arc<str>]) {
+        for path in paths {
+            match self.objects.delete(&Path::from(&**path)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => tracing::debug!(%path, %error, "an object that is not needed stays for now"),
+            }
+        }
+    }
+
     /// What it did and holds; not one moment for all numbers.
     pub fn stats(&self) -> FileStoreStats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -8,6 +8,7 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use serde::{Deserialize, Serialize};
 
 /// Rows that share statistics and dictionaries: the unit of parallel reading.
 pub(crate) const ROW_GROUP_ROWS: usize = 512 * 1024;
@@ -26,10 +27,11 @@ const NUMBER_DICTIONARY_BYTES_MAX: usize = 256 * 1024;
 /// Bytes that the pages' least and greatest values are cut to.
 const INDEX_VALUE_BYTES_MAX: usize = 64;
 
-/// How much work goes into making a file small.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How much work goes into making a file small. Its names are an on-disk format: the manifest has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Effort {
-    /// For files that are soon merged into others.
+    /// For files that are soon merged into others. One that is not is written anew in the end.
     Low,
     /// For files that stay.
     High,
@@ -76,11 +78,12 @@ pub(crate) fn has_few_values(sample: &[RecordBatch], column: usize) -> bool {
 }
 
 /// The properties of a file with these columns, of which the first `key_columns` are the tags and time, and those where
-/// `few_values` is true are numbers with few different ones.
+/// `few_values` is true are numbers with few different ones. No row group has more than `group_rows_max` rows.
 pub(crate) fn writer_properties(
     schema: &Schema,
     key_columns: usize,
     few_values: &[bool],
+    group_rows_max: usize,
     effort: Effort,
     key_values: Vec<KeyValue>,
 ) -> WriterProperties {
@@ -114,7 +117,7 @@ pub(crate) fn writer_properties(
                 builder = builder
                     .set_column_dictionary_enabled(path.clone(), true)
                     .set_column_bloom_filter_fpp(path.clone(), BLOOM_FALSE_POSITIVES)
-                    .set_column_bloom_filter_max_ndv(path, ROW_GROUP_ROWS as u64);
+                    .set_column_bloom_filter_max_ndv(path, group_rows_max as u64);
             }
             DataType::Utf8 => builder = builder.set_column_dictionary_enabled(path, true),
             DataType::Timestamp(_, _) | DataType::Int64 | DataType::UInt64 => {

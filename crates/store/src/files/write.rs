@@ -9,7 +9,7 @@ use parquet::file::metadata::KeyValue;
 use tidemill_catalog::Table;
 use uuid::Uuid;
 
-use crate::files::layout::{SAMPLE_ROWS, has_few_values, writer_properties};
+use crate::files::layout::{ROW_GROUP_ROWS, SAMPLE_ROWS, has_few_values, writer_properties};
 use crate::files::upload::{Upload, Uploaded};
 use crate::sorted::SortedStream;
 use crate::{CHUNK_ORDER_COLUMN, DataFile, Effort, FileError, FileId, FileStore};
@@ -77,6 +77,7 @@ pub async fn write_file(
             lsn_first: spec.lsn_first,
             lsn_last: spec.lsn_last,
             deletes_through: spec.deletes_through,
+            effort: spec.effort,
         })),
         Err(error) => {
             upload.abort().await;
@@ -240,7 +241,21 @@ impl Encoder {
             noted("lsn_last", spec.lsn_last.to_string()),
             noted("deletes_through", spec.deletes_through.to_string()),
         ];
-        let properties = writer_properties(&schema, key_columns, &few_values, spec.effort, key_values);
+        let sampled: usize = sample.iter().map(RecordBatch::num_rows).sum();
+        // Fewer than a sample are all that there are. A bloom filter for more would cost more than the file.
+        let group_rows_max = if sampled < SAMPLE_ROWS {
+            sampled
+        } else {
+            ROW_GROUP_ROWS
+        };
+        let properties = writer_properties(
+            &schema,
+            key_columns,
+            &few_values,
+            group_rows_max,
+            spec.effort,
+            key_values,
+        );
         let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties));
         let writer = writer.map_err(|source| FileError::Encode {
             path: path.to_string(),

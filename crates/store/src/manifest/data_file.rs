@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tidemill_catalog::{DatabaseId, TableId};
 
+use crate::Effort;
+
 /// Identity of a file, never reused within a node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -48,6 +50,20 @@ pub struct DataFile {
     pub lsn_last: u64,
     /// Row deletes up to this place in the log have been applied to it.
     pub deletes_through: u64,
+    /// How much work went into making it small. Manifests of before this was noted do not have it; their files stay as
+    /// they are.
+    #[serde(default = "unnoted_effort", skip_serializing_if = "is_unnoted_effort")]
+    pub effort: Effort,
+}
+
+/// What a file has of which the manifest notes nothing.
+fn unnoted_effort() -> Effort {
+    Effort::High
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_unnoted_effort(effort: &Effort) -> bool {
+    *effort == unnoted_effort()
 }
 
 impl DataFile {

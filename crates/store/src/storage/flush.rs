@@ -13,8 +13,10 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tidemill_catalog::{CatalogState, TableId};
 
+use crate::storage::pace::{Pace, memory_of};
 use crate::storage::parts::{Part, parts_of};
-use crate::storage::sorting::sort_in_background;
+use crate::storage::progress_object::progress_path;
+use crate::storage::sorting::sorted;
 use crate::{
     DataFile, Edit, Effort, FileError, FlushError, Frozen, ManifestState, Storage, WriteSpec, write_file,
 };
@@ -26,7 +28,7 @@ pub struct Flush {
     pub catalog: Arc<CatalogState>,
     /// The progress of the triggers at the place in the log of the frozen rows.
     pub progress: Bytes,
-    /// Files written at once; at least one.
+    /// Files of the largest size written at once; at least one. Of smaller ones, as many more as take no more memory.
     pub concurrency: usize,
     /// About so much of the buffer becomes one file.
     pub part_bytes_max: usize,
@@ -73,19 +75,25 @@ impl Storage {
 
     async fn write_and_install(&self, frozen: &Frozen, flush: &Flush) -> Result<FlushReport, FlushError> {
         let parts = parts_of(frozen, &flush.catalog, flush.part_bytes_max);
-        let files = self.write_parts(parts, frozen.lsn, flush.concurrency).await?;
+        let files = self
+            .write_parts(
+                parts,
+                frozen.lsn,
+                &Pace::new(flush.concurrency, flush.part_bytes_max),
+            )
+            .await?;
         let progress = match self.write_progress(frozen.lsn, &flush.progress).await {
             Ok(path) => path,
             Err(error) => {
-                self.remove_objects(files.iter().map(|file| &*file.path)).await;
+                self.files().remove_unnamed(&paths_of(&files)).await;
                 return Err(error);
             }
         };
         match self.install_files(frozen, &files, &progress).await {
-            Ok(leftover) => self.remove_objects(leftover.iter().map(|path| &**path)).await,
+            Ok(leftover) => self.files().remove_unnamed(&leftover).await,
             Err(error) => {
-                let written = files.iter().map(|file| &*file.path).chain([&*progress]);
-                self.remove_objects(written).await;
+                self.files().remove_unnamed(&paths_of(&files)).await;
+                self.files().remove_unnamed(&[progress]).await;
                 return Err(error.into());
             }
         }
@@ -104,27 +112,39 @@ impl Storage {
         &self,
         parts: Vec<Part>,
         lsn: u64,
-        concurrency: usize,
+        pace: &Pace,
     ) -> Result<Vec<DataFile>, FlushError> {
-        let mut waiting = parts.into_iter();
+        let mut waiting = parts.into_iter().peekable();
+        let mut bytes_in_hand = 0;
         let mut writing = FuturesUnordered::new();
         let (mut files, mut failure): (Vec<DataFile>, Option<FileError>) = (Vec::new(), None);
         loop {
-            while failure.is_none() && writing.len() < concurrency.max(1) {
-                let Some(part) = waiting.next() else { break };
-                writing.push(self.write_part(part, lsn).boxed());
+            while failure.is_none()
+                && let Some(part) =
+                    waiting.next_if(|part| pace.admits(writing.len(), bytes_in_hand, memory_of(part)))
+            {
+                let bytes = memory_of(&part);
+                bytes_in_hand += bytes;
+                writing.push(
+                    self.write_part(part, lsn)
+                        .map(move |written| (written, bytes))
+                        .boxed(),
+                );
             }
-            match writing.next().await {
-                None => break,
-                Some(Ok(file)) => files.extend(file),
+            let Some((written, bytes)) = writing.next().await else {
+                break;
+            };
+            bytes_in_hand -= bytes;
+            match written {
+                Ok(file) => files.extend(file),
                 // Those that are being written end first: an upload that is dropped leaves something behind.
-                Some(Err(error)) => drop(failure.get_or_insert(error)),
+                Err(error) => drop(failure.get_or_insert(error)),
             }
         }
         match failure {
             None => Ok(files),
             Some(error) => {
-                self.remove_objects(files.iter().map(|file| &*file.path)).await;
+                self.files().remove_unnamed(&paths_of(&files)).await;
                 Err(error.into())
             }
         }
@@ -144,15 +164,12 @@ impl Storage {
             deletes_through: lsn,
             effort: Effort::Low,
         };
-        let rows = sort_in_background(Arc::clone(&table), part.batches)
-            .map_err(|error| FileError::Input(Box::new(error)))?;
+        let rows = sorted(part)?;
         write_file(self.files(), &spec, rows, || self.manifest().allocate_file_id()).await
     }
 
     async fn write_progress(&self, lsn: u64, progress: &Bytes) -> Result<Arc<str>, FlushError> {
-        let path = Path::from(self.node_id())
-            .join("snapshots")
-            .join(format!("{lsn:020}.progress"));
+        let path = progress_path(self.node_id(), lsn);
         let written = self.files().objects().put(&path, progress.clone().into()).await;
         match written {
             Ok(_) => Ok(path.as_ref().into()),
@@ -183,7 +200,7 @@ impl Storage {
             lsn: frozen.lsn,
             progress: Some(Arc::clone(progress)),
         });
-        let state = self.manifest().commit(edits).await?;
+        let state = self.commit_in_order(edits).await?;
         let mut installed: HashMap<TableId, Vec<Arc<DataFile>>> = HashMap::new();
         for file in &kept {
             let file = state.file(file.id).expect("it was just committed");
@@ -194,16 +211,10 @@ impl Storage {
         let dropped = dropped.into_iter().map(|file| Arc::clone(&file.path));
         Ok(dropped.chain(old_progress.cloned()).collect())
     }
+}
 
-    /// Removes objects that nothing names. What cannot be removed is found later by the sweep of objects without a name.
-    async fn remove_objects(&self, paths: impl Iterator<Item = &str>) {
-        for path in paths {
-            match self.files().objects().delete(&Path::from(path)).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => tracing::debug!(path, %error, "an object that is not needed stays for now"),
-            }
-        }
-    }
+fn paths_of(files: &[DataFile]) -> Vec<Arc<str>> {
+    files.iter().map(|file| Arc::clone(&file.path)).collect()
 }
 
 /// The deletes since the snapshot before: the log that holds them may go.

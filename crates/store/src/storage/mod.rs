@@ -3,8 +3,11 @@
 
 mod error;
 mod flush;
+mod pace;
 mod parts;
+mod progress_object;
 mod sorting;
+mod table_data;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,12 +18,14 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex as BlockingMutex;
 use tidemill_catalog::TableId;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::{
     DataFile, Edit, FileId, FileStore, FileStoreConfig, Manifest, ManifestError, ManifestState, Store,
     StoreConfig,
 };
+
+pub(crate) use progress_object::{progress_folder, progress_lsn};
 
 pub use error::{FlushError, StorageError};
 pub use flush::{Flush, FlushReport};
@@ -34,6 +39,7 @@ pub struct Storage {
     /// Held from before a commit to the manifest until its effect is in the store: the lists of the store change in the
     /// order of the manifest's records.
     changes: Mutex<()>,
+    is_overtaken: watch::Sender<bool>,
     /// The progress of triggers that the manifest named when it was opened.
     progress_at_open: BlockingMutex<Option<Bytes>>,
 }
@@ -64,6 +70,7 @@ impl Storage {
             files: Arc::new(FileStore::new(objects, file_config)),
             node_id: node_id.to_owned(),
             changes: Mutex::new(()),
+            is_overtaken: watch::Sender::new(false),
             progress_at_open: BlockingMutex::new(progress),
         })
     }
@@ -109,6 +116,12 @@ impl Storage {
         self.manifest.state().snapshot_lsn()
     }
 
+    /// Becomes true when a commit has found that another process writes to the manifest: a second server runs with this
+    /// node id, and this one must stop.
+    pub fn is_overtaken(&self) -> watch::Receiver<bool> {
+        self.is_overtaken.subscribe()
+    }
+
     /// Takes the progress of the triggers as of the place in the log that the manifest was opened at; `None` if there is
     /// none, or it was taken.
     pub fn take_progress(&self) -> Option<Bytes> {
@@ -142,9 +155,18 @@ impl Storage {
         let _in_order = self.changes.lock().await;
         let before = self.manifest.state();
         let changes = Changes::of(&before, &edits);
-        let state = self.manifest.commit(edits).await?;
+        let state = self.commit_in_order(edits).await?;
         changes.install(&self.store, &state);
         Ok(state)
+    }
+
+    /// The one way to the manifest; whoever calls it holds `changes`.
+    async fn commit_in_order(&self, edits: Vec<Edit>) -> Result<Arc<ManifestState>, ManifestError> {
+        let committed = self.manifest.commit(edits).await;
+        if let Err(ManifestError::Conflict { .. }) = committed {
+            self.is_overtaken.send_replace(true);
+        }
+        committed
     }
 }
 

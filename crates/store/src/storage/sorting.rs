@@ -1,4 +1,4 @@
-//! Sorting on a thread of its own, which leaves the processor to requests.
+//! Sorting; what takes long, on a thread of its own, which leaves the processor to requests.
 
 use std::sync::Arc;
 
@@ -7,17 +7,25 @@ use tidemill_catalog::Table;
 use tokio::sync::mpsc;
 
 use crate::priority::{SOMEWHAT_LOWER, lower_priority};
+use crate::storage::parts::Part;
 use crate::{FileError, SortedRows, SortedStream, StoredBatch};
+
+/// Sorting fewer rows than this is not worth another thread.
+const BACKGROUND_ROWS_MIN: usize = 512;
 
 /// Sorted batches that wait to be encoded.
 const WAITING_BATCHES: usize = 2;
 
-/// The rows in the order of their points, each point once. A thread with low priority sorts them and ends when the stream
-/// does, or is dropped.
-pub(super) fn sort_in_background(
-    table: Arc<Table>,
-    batches: Vec<Arc<StoredBatch>>,
-) -> std::io::Result<SortedStream> {
+/// The rows of a part in the order of their points, each point once.
+pub(super) fn sorted(part: Part) -> Result<SortedStream, FileError> {
+    if part.row_count < BACKGROUND_ROWS_MIN {
+        return Ok(SortedRows::new(&part.table, &part.batches)?.into_stream());
+    }
+    sort_in_background(part.table, part.batches).map_err(|error| FileError::Input(Box::new(error)))
+}
+
+/// A thread with low priority sorts the rows and ends when the stream does, or is dropped.
+fn sort_in_background(table: Arc<Table>, batches: Vec<Arc<StoredBatch>>) -> std::io::Result<SortedStream> {
     let (sender, receiver) = mpsc::channel(WAITING_BATCHES);
     let sort = move || {
         lower_priority(SOMEWHAT_LOWER);

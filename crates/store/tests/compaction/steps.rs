@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
+use object_store::path::Path;
 use tidemill_catalog::{Catalog, TableId};
+use tidemill_store::Edit;
 use tidemill_store::compaction::{
     BackgroundCompaction, CompactionConfig, CompactionPolicy, CompactionReason,
 };
@@ -77,6 +80,64 @@ async fn what_is_read_is_not_removed() {
     drop(reader);
     assert_eq!(node.compactor.collect_garbage_once().await.unwrap(), 4);
     assert_eq!(node.files().files.len(), 1);
+}
+
+#[tokio::test]
+async fn the_progress_of_earlier_snapshots_is_swept() {
+    let (catalog, table) = catalog(None).await;
+    let objects = Arc::new(InMemory::new());
+    let node = Node::open(
+        Arc::clone(&objects) as _,
+        &catalog,
+        table,
+        CompactionPolicy::default(),
+    )
+    .await;
+    let path = |lsn: u64| Path::from(format!("node/snapshots/{lsn:020}.progress"));
+    for lsn in [3, 5, 7] {
+        objects.put(&path(lsn), "progress".into()).await.unwrap();
+    }
+    let foreign = Path::from("node/snapshots/1.txt");
+    objects.put(&foreign, "mine".into()).await.unwrap();
+    let snapshot = Edit::Snapshot {
+        lsn: 5,
+        progress: Some(path(5).as_ref().into()),
+    };
+    node.storage.commit(vec![snapshot]).await.unwrap();
+    assert_eq!(node.compactor.sweep_orphans_once().await.unwrap(), 1);
+    assert!(objects.head(&path(3)).await.is_err());
+    for kept in [path(5), path(7), foreign] {
+        objects.head(&kept).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_was_overtaken_is_told_so_by_compaction() {
+    let (catalog, table) = catalog(None).await;
+    let objects = Arc::new(InMemory::new());
+    let open = || {
+        Node::open(
+            Arc::clone(&objects) as _,
+            &catalog,
+            table,
+            CompactionPolicy::default(),
+        )
+    };
+    let node = open().await;
+    for hour in 0..5 {
+        node.snapshot(&hour_of_rows(hour, 100), hour as u64 + 1, &[])
+            .await;
+    }
+    let mut is_overtaken = node.storage.is_overtaken();
+    let successor = open().await;
+    let config = CompactionConfig::default();
+    let background =
+        BackgroundCompaction::start(Arc::clone(&node.storage), Arc::clone(&catalog), config).unwrap();
+    is_overtaken.wait_for(|is_overtaken| *is_overtaken).await.unwrap();
+    background.stop().await;
+    assert_eq!(successor.rows().await.len(), 500, "no file of it was removed");
+    assert!(!*successor.storage.is_overtaken().borrow());
+    assert!(successor.compactor.compact_once(0).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::table::{HOUR, Point, SimTable};
+use crate::Effort;
 
 /// Snapshots of files that share places in the log but no instant.
 fn snapshots() -> impl Strategy<Value = Vec<Vec<Vec<Point>>>> {
@@ -37,8 +38,10 @@ proptest! {
         target in 20u64..2000,
         jobs_between in 0usize..3,
         keep_from in prop_oneof![3 => Just(i64::MIN), 1 => 0i64..300],
+        rewrite_bytes_min in prop_oneof![Just(u64::MAX), 0u64..200],
     ) {
         let mut table = SimTable::new(target);
+        table.policy.rewrite_bytes_min = rewrite_bytes_min;
         for (number, files) in snapshots.into_iter().enumerate() {
             for points in files {
                 table.add(points, number as u64 * 10, number as u64 * 10 + 9);
@@ -58,5 +61,7 @@ proptest! {
             table.compact();
         }
         prop_assert!(table.depth() <= 5);
+        let hasty = table.files().into_iter().filter(|file| file.effort == Effort::Low);
+        prop_assert!(hasty.map(|file| file.byte_size).max() < Some(rewrite_bytes_min));
     }
 }

@@ -10,7 +10,7 @@ use crate::compaction::overlap;
 use crate::compaction::plan::{Plan, PlanInput, plan};
 use crate::compaction::time_histogram::TimeHistogram;
 use crate::compaction::{CompactionPolicy, CompactionReason};
-use crate::{DataFile, FileId};
+use crate::{DataFile, Effort, FileId};
 
 pub(super) const SECOND: i64 = 1_000_000_000;
 pub(super) const HOUR: i64 = 3600 * SECOND;
@@ -21,7 +21,7 @@ pub(super) const YEAR: i64 = 365 * DAY;
 pub(super) type Point = (i64, u32);
 
 pub(super) struct SimTable {
-    policy: CompactionPolicy,
+    pub(super) policy: CompactionPolicy,
     files: HashMap<FileId, (Arc<DataFile>, Arc<Vec<Point>>)>,
     created: HashMap<FileId, i64>,
     next_id: u64,
@@ -70,8 +70,12 @@ impl SimTable {
         self.add(points, lsn, lsn + 9);
     }
 
-    /// A file that holds these points.
+    /// A file of a snapshot that holds these points.
     pub(super) fn add(&mut self, points: Vec<Point>, lsn_first: u64, lsn_last: u64) {
+        self.add_file(points, lsn_first, lsn_last, Effort::Low);
+    }
+
+    fn add_file(&mut self, points: Vec<Point>, lsn_first: u64, lsn_last: u64, effort: Effort) {
         let (Some(first), Some(last)) = (points.first(), points.last()) else {
             return;
         };
@@ -90,6 +94,7 @@ impl SimTable {
             lsn_first,
             lsn_last,
             deletes_through: 0,
+            effort,
         };
         self.created.insert(id, self.now);
         self.files.insert(id, (Arc::new(file), Arc::new(points)));
@@ -122,6 +127,12 @@ impl SimTable {
     }
 
     pub(super) fn run(&mut self, plan: &Plan) {
+        if plan.reason == CompactionReason::Effort {
+            let [file] = &plan.inputs[..] else {
+                panic!("one file at a time: {plan:#?}");
+            };
+            assert_eq!(file.effort, Effort::Low, "once");
+        }
         let rows_per_file = self.policy.rows_per_file(plan.inputs.iter().map(|file| &**file));
         let mut points: Vec<Point> = Vec::new();
         for file in &plan.inputs {
@@ -155,7 +166,8 @@ impl SimTable {
                 .filter(|file| file.time_min <= last && first <= file.time_max);
             let hull = overlap::Hull::of(inputs);
             let inside = points.iter().filter(|point| first <= point.0 && point.0 <= last);
-            self.add(inside.copied().collect(), hull.lsn_first, hull.lsn_last);
+            let inside = inside.copied().collect();
+            self.add_file(inside, hull.lsn_first, hull.lsn_last, Effort::High);
         }
         self.check_order();
     }

@@ -4,6 +4,7 @@ use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use super::table::{DAY, HOUR, Point, SECOND, SimTable, YEAR};
+use crate::compaction::CompactionReason;
 
 fn random() -> impl FnMut(u64) -> u64 {
     let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
@@ -217,4 +218,38 @@ fn nothing_is_read_to_be_removed_when_its_time_has_come() {
     table.report("retention");
     assert!(table.files().iter().all(|file| file.time_max >= table.keep_from));
     assert!(table.amplification() <= 2.5);
+}
+
+#[test]
+fn a_file_that_stays_alone_is_written_anew_once() {
+    let mut table = SimTable::new(4000);
+    table.policy.rewrite_bytes_min = 100;
+    // One that is full, one that nothing comes to, and one that is too small.
+    table.snapshot(even(0, DAY, 3000, 3));
+    table.snapshot(even(10 * DAY, DAY, 500, 1));
+    table.snapshot(even(20 * DAY, DAY, 99, 1));
+    table.now = 23 * HOUR;
+    table.compact();
+    assert_eq!(table.jobs, 0);
+    for hour in 24..200 {
+        table.now = hour * HOUR;
+        table.compact();
+    }
+    table.report("alone");
+    assert_eq!(table.by_reason.get(&CompactionReason::Effort), Some(&(2, 3500)));
+    assert_eq!(table.jobs, 2);
+}
+
+#[test]
+fn what_is_merged_anyway_is_not_written_anew_before() {
+    let mut table = SimTable::new(4000);
+    table.policy.rewrite_bytes_min = 1;
+    for snapshot in 0..30 * 144 {
+        table.now = snapshot * HOUR / 6;
+        table.snapshot(even(table.now, HOUR / 6, 60, 6));
+        table.compact();
+    }
+    table.report("in order, rewritten");
+    assert!(table.amplification() <= 5.0);
+    assert_eq!(table.by_reason.get(&CompactionReason::Effort), None);
 }
