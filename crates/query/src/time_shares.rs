@@ -251,6 +251,7 @@ mod tests {
             lsn_first: number * 10,
             lsn_last: number * 10 + 9,
             deletes_through: 0,
+            tail: None,
         })
     }
 

@@ -94,6 +94,7 @@ impl Files {
             lsn_first,
             lsn_last,
             deletes_through: lsn_last,
+            tail: None,
         };
         self.rows.insert(id, rows);
         Arc::new(file)

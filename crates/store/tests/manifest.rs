@@ -29,6 +29,7 @@ fn file(id: FileId, table: u32) -> DataFile {
         lsn_first: number,
         lsn_last: number,
         deletes_through: 0,
+        tail: None,
     }
 }
 
@@ -177,6 +178,8 @@ async fn the_written_form_is_stable() {
     let text = r#"[{"reserve_file_ids":{"below":4294967300}},
         {"add_file":{"id":4294967296,"database":1,"table":2,"path":"p","byte_size":3,"checksum":4,"row_count":5,
             "time_min":-6,"time_max":7,"lsn_first":8,"lsn_last":9,"deletes_through":10}},
+        {"add_file":{"id":4294967297,"database":1,"table":3,"path":"r","byte_size":3,"checksum":4,"row_count":5,
+            "time_min":-6,"time_max":7,"lsn_first":8,"lsn_last":9,"deletes_through":10,"tail":{"start":1,"checksum":2}}},
         {"add_delete":{"lsn":11,"database":1,"table":2,"time_first":-1,"time_last":1,
             "conditions":[{"column":3,"negated":true,"values":["a","b"]}]}},
         {"snapshot":{"lsn":12,"progress":"q"}},{"snapshot":{"lsn":12,"progress":null}},

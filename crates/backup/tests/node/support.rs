@@ -254,6 +254,7 @@ async fn put_file(
         lsn_first: lsns.start,
         lsn_last: lsns.end - 1,
         deletes_through: 0,
+        tail: None,
     }
 }
 

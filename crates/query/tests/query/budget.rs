@@ -195,6 +195,7 @@ async fn planning_of_many_files() {
             lsn_first: number,
             lsn_last: number,
             deletes_through: 0,
+            tail: None,
         })
     };
     let files: Vec<_> = (1..=10_000).map(file).collect();

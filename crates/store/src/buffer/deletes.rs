@@ -176,6 +176,7 @@ mod tests {
             lsn_first: 1,
             lsn_last: 5,
             deletes_through,
+            tail: None,
         })
     }
 

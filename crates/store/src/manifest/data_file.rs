@@ -48,6 +48,18 @@ pub struct DataFile {
     pub lsn_last: u64,
     /// Row deletes up to this place in the log have been applied to it.
     pub deletes_through: u64,
+    /// By which any part of it can be checked; absent from files of versions that wrote no such checksums.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<FileTail>,
+}
+
+/// What comes after the rows of a file: the checksums of their blocks, and Parquet's footer with its indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileTail {
+    /// Its first byte; it goes to the end of the file.
+    pub start: u64,
+    /// CRC-32/ISCSI of it.
+    pub checksum: u32,
 }
 
 impl DataFile {

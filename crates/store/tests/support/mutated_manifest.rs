@@ -8,7 +8,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tidemill_catalog::{DatabaseId, TableId};
-use tidemill_store::{DataFile, Edit, FileId, Manifest, ManifestState};
+use tidemill_store::{DataFile, Edit, FileId, FileTail, Manifest, ManifestState};
 
 const NODE: &str = "node";
 const RECORDS_MAX: u8 = 12;
@@ -100,5 +100,9 @@ fn file(id: FileId, choice: u8) -> DataFile {
         lsn_first: id.0,
         lsn_last: id.0,
         deletes_through: 0,
+        tail: (choice % 2 == 0).then_some(FileTail {
+            start: u64::from(choice / 2),
+            checksum: 8,
+        }),
     }
 }

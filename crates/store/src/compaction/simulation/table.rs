@@ -90,6 +90,7 @@ impl SimTable {
             lsn_first,
             lsn_last,
             deletes_through: 0,
+            tail: None,
         };
         self.created.insert(id, self.now);
         self.files.insert(id, (Arc::new(file), Arc::new(points)));
@@ -107,6 +108,7 @@ impl SimTable {
             due_deletes: &[],
             keep_from: self.keep_from,
             age_ns: &age,
+            is_damaged: &|_| false,
         };
         plan(&input, &self.policy)
     }
