@@ -48,7 +48,7 @@ impl UncheckedFiles {
     /// The damage that is to blame for an error, if there is any; else the error.
     async fn named(&self, error: DataFusionError) -> DataFusionError {
         let is_of_decoding = matches!(
-            error,
+            error.find_root(),
             DataFusionError::ParquetError(_)
                 | DataFusionError::ArrowError(..)
                 | DataFusionError::Execution(_)

@@ -100,7 +100,7 @@ fn file(id: FileId, choice: u8) -> DataFile {
         lsn_first: id.0,
         lsn_last: id.0,
         deletes_through: 0,
-        tail: (choice % 2 == 0).then_some(FileTail {
+        tail: choice.is_multiple_of(2).then_some(FileTail {
             start: u64::from(choice / 2),
             checksum: 8,
         }),
