@@ -119,6 +119,11 @@ async fn footers_are_parsed_once() {
     let stats = store.stats().metadata;
     assert_eq!((stats.misses, stats.hits, stats.entries), (1, 2, 1));
     assert!(stats.bytes > 0);
+    let tail_bytes = file.byte_size - file.tail.unwrap().start;
+    assert_eq!(
+        (store.stats().fetches, store.stats().fetched_bytes),
+        (1, tail_bytes)
+    );
 }
 
 #[tokio::test]
