@@ -8,6 +8,7 @@ mod data_cache;
 mod delete_filter;
 mod encoder;
 mod error;
+mod fetch;
 mod file_reader;
 mod file_schema;
 mod file_store;
