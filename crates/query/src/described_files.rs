@@ -18,6 +18,8 @@ use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::{DisplayFormatType, Partitioning, PhysicalExpr, SortOrderPushdownResult};
 
+use crate::unchecked_files::UncheckedFiles;
+
 /// What a scan of a table reads of its files, for the eyes of the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FileSummary {
@@ -41,17 +43,24 @@ impl fmt::Display for FileSummary {
     }
 }
 
-/// [`FileScanConfig`] with another description. Everything else is left to it.
+/// [`FileScanConfig`] with another description, whose errors name what is damaged. Everything else is left to it.
 #[derive(Clone, Debug)]
 pub(crate) struct DescribedFiles {
     inner: Arc<dyn DataSource>,
+    unchecked: UncheckedFiles,
     description: Arc<str>,
 }
 
 impl DescribedFiles {
-    pub(crate) fn new(files: FileScanConfig, table: &str, summary: &FileSummary) -> Self {
+    pub(crate) fn new(
+        files: FileScanConfig,
+        unchecked: UncheckedFiles,
+        table: &str,
+        summary: &FileSummary,
+    ) -> Self {
         Self {
             inner: Arc::new(files),
+            unchecked,
             description: Arc::from(format!("table={table}, {summary}")),
         }
     }
@@ -59,6 +68,7 @@ impl DescribedFiles {
     fn around(&self, inner: Arc<dyn DataSource>) -> Arc<dyn DataSource> {
         Arc::new(Self {
             inner,
+            unchecked: self.unchecked.clone(),
             description: Arc::clone(&self.description),
         })
     }
@@ -66,11 +76,11 @@ impl DescribedFiles {
 
 impl DataSource for DescribedFiles {
     fn open(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        self.inner.open(partition, context)
+        Ok(self.unchecked.guard(self.inner.open(partition, context)?))
     }
 
     fn open_with_args(&self, args: OpenArgs) -> Result<SendableRecordBatchStream> {
-        self.inner.open_with_args(args)
+        Ok(self.unchecked.guard(self.inner.open_with_args(args)?))
     }
 
     fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
+use tidemill_store::FileError;
 
 /// What the caller should make of a [`QueryError`]: each kind is one status of each protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +32,9 @@ pub enum QueryError {
     /// The query ran longer than [`QueryConfig::timeout`](crate::QueryConfig::timeout). Its work has been stopped.
     #[error("Execution error: the query was stopped at its time limit of {} s", .0.as_secs_f64())]
     DeadlineExceeded(Duration),
+    /// A data file is damaged: the text names it, says where, and what to do. Queries that need not read it are answered.
+    #[error("Execution error: {0}")]
+    DamagedFile(String),
     /// Planning or execution failed; the text names DataFusion's error class first.
     #[error("{message}")]
     Failed {
@@ -46,7 +50,7 @@ impl QueryError {
     pub fn kind(&self) -> QueryErrorKind {
         match self {
             Self::DatabaseNotFound(_) => QueryErrorKind::DatabaseNotFound,
-            Self::DeadlineExceeded(_) => QueryErrorKind::Execution,
+            Self::DeadlineExceeded(_) | Self::DamagedFile(_) => QueryErrorKind::Execution,
             Self::Failed { kind, .. } => *kind,
         }
     }
@@ -71,10 +75,21 @@ impl QueryError {
     }
 
     fn from_datafusion(error: DataFusionError, phase: Phase) -> Self {
+        if let Some(damage) = damage(&error) {
+            return Self::DamagedFile(damage.to_string());
+        }
         let kind = kind_of(&error, phase);
         let message = for_our_users(error.to_string());
         Self::Failed { kind, message }
     }
+}
+
+/// The innermost cause if it is a damaged file.
+pub(crate) fn damage<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a FileError> {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .filter_map(|cause| cause.downcast_ref::<FileError>())
+        .find(|error| matches!(error, FileError::Damaged { .. }))
 }
 
 /// The text in the form that is documented, without advice that only programmers of DataFusion can follow.
@@ -166,6 +181,26 @@ mod tests {
             error.to_string(),
             "rewriting statement\ncaused by\nThis feature is not implemented: SLIMIT or SOFFSET"
         );
+    }
+
+    #[test]
+    fn a_damaged_file_is_named_wherever_it_is_found() {
+        let damaged = || FileError::Damaged {
+            path: "n/files/1/2/3.parquet".to_owned(),
+            damage: tidemill_store::FileDamage::Checksum(8192..16_384),
+        };
+        let parquet = ParquetError::External(Box::new(damaged()));
+        let wrapped = DataFusionError::ParquetError(Box::new(parquet)).context("reading");
+        let errors = [wrapped, DataFusionError::External(Box::new(damaged()))];
+        for error in errors {
+            let error = QueryError::from_planning(DataFusionError::Shared(std::sync::Arc::new(error)));
+            assert_eq!(error.kind(), QueryErrorKind::Execution);
+            assert_eq!(
+                error.to_string(),
+                "Execution error: file 'n/files/1/2/3.parquet' is damaged: its checksum does not match at bytes \
+                 8192..16384; 'tidemill verify' says what else is, and a backup has the file as it was"
+            );
+        }
     }
 
     #[test]

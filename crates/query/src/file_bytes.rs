@@ -44,6 +44,10 @@ impl FileBytes {
             when_full,
         }
     }
+
+    pub(crate) fn files(&self) -> &Arc<FileStore> {
+        &self.files
+    }
 }
 
 impl ParquetFileReaderFactory for FileBytes {

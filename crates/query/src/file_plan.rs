@@ -99,7 +99,7 @@ impl FilePlanner<'_> {
                     self.parts.push(Arc::new(count));
                 } else {
                     let config = scan.config(&files, self.request.partition_count)?;
-                    let described = DescribedFiles::new(config, table_name, &summary);
+                    let described = DescribedFiles::new(config, scan.unchecked(&files), table_name, &summary);
                     self.parts.push(DataSourceExec::from_data_source(described));
                 }
             }

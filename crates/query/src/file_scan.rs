@@ -31,6 +31,7 @@ use crate::layout::TableLayout;
 use crate::row_deletes::{DeleteSet, PendingDeletes};
 use crate::time_filter::TIME_COLUMN;
 use crate::time_shares::file_hull;
+use crate::unchecked_files::UncheckedFiles;
 
 /// Under this address the objects are known to DataFusion, which wants one. Paths are not resolved through it.
 pub(crate) const FILES_URL: &str = "tidemill://files";
@@ -163,7 +164,13 @@ impl FileScan {
             .config_builder(&files, self.stream_source.clone(), 1)?
             .with_preserve_order(true)
             .build();
-        DataSourceExec::from_data_source(config).execute(0, Arc::clone(context))
+        let rows = DataSourceExec::from_data_source(config).execute(0, Arc::clone(context))?;
+        Ok(self.unchecked(&files).guard(rows))
+    }
+
+    /// Those of the files that cannot be checked before they are decoded.
+    pub(crate) fn unchecked(&self, files: &FilesToRead) -> UncheckedFiles {
+        UncheckedFiles::of(self.bytes.files(), &files.files)
     }
 
     /// What the readers of all streams measured.

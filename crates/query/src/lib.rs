@@ -53,6 +53,7 @@ mod system_scan;
 mod tag_numbers;
 mod time_filter;
 mod time_shares;
+mod unchecked_files;
 mod yield_after_joins;
 
 pub use answer::{BatchStream, QueryOutput};

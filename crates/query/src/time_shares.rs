@@ -252,6 +252,7 @@ mod tests {
             lsn_last: number * 10 + 9,
             deletes_through: 0,
             effort: Effort::High,
+            tail: None,
         })
     }
 

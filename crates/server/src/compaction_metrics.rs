@@ -40,6 +40,12 @@ pub(crate) fn write_compaction(text: &mut Exposition, stats: &CompactionStats) {
         Kind::Counter,
         stats.busy.as_secs_f64(),
     );
+    text.single(
+        "tidemill_compaction_damaged_files",
+        "Files that compaction has found damaged since the start, and leaves as they are; the log names them.",
+        Kind::Gauge,
+        stats.damaged_files as f64,
+    );
     text.metric(
         "tidemill_objects_removed_total",
         "Objects that were removed: of files that compaction has replaced, and those that a crash had left.",

@@ -83,6 +83,12 @@ fn write_reads(text: &mut Exposition, reads: &FileStoreStats) {
         Kind::Counter,
         number(reads.fetched_bytes),
     );
+    text.single(
+        "tidemill_damaged_files",
+        "Files that queries have found damaged since the start; the log names them.",
+        Kind::Gauge,
+        number(reads.damaged_files),
+    );
 }
 
 #[expect(clippy::cast_precision_loss, reason = "the format has no other numbers")]

@@ -28,10 +28,12 @@ pub use buffer::{
     TableSnapshot, TableStats,
 };
 pub use files::{
-    CHUNK_ORDER_COLUMN, CacheStats, DeleteFilter, Effort, FileError, FileReader, FileSchema, FileStore,
-    FileStoreConfig, FileStoreStats, WriteSpec, scan_file, write_file,
+    CHUNK_ORDER_COLUMN, CacheStats, DeleteFilter, Effort, FileDamage, FileError, FileReader, FileSchema,
+    FileStore, FileStoreConfig, FileStoreStats, WriteSpec, check_bytes, scan_file, write_file,
 };
 pub use hard_delete::{HardDeleteError, HardDeleted, TableData, hard_delete_due, next_hard_delete};
-pub use manifest::{DataFile, Edit, FileId, Manifest, ManifestError, ManifestState, RowDelete, TagCondition};
+pub use manifest::{
+    DataFile, Edit, FileId, FileTail, Manifest, ManifestError, ManifestState, RowDelete, TagCondition,
+};
 pub use sorted::{SortedRows, SortedStream, merge_sorted, sort_batches};
 pub use storage::{Flush, FlushError, FlushReport, Storage, StorageError};

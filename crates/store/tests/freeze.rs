@@ -95,6 +95,7 @@ impl Files {
             lsn_last,
             deletes_through: lsn_last,
             effort: Effort::High,
+            tail: None,
         };
         self.rows.insert(id, rows);
         Arc::new(file)

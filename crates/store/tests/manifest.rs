@@ -30,6 +30,7 @@ fn file(id: FileId, table: u32) -> DataFile {
         lsn_last: number,
         deletes_through: 0,
         effort: Effort::High,
+        tail: None,
     }
 }
 
@@ -180,6 +181,8 @@ async fn the_written_form_is_stable() {
             "time_min":-6,"time_max":7,"lsn_first":8,"lsn_last":9,"deletes_through":10}},
         {"add_file":{"id":4294967297,"database":1,"table":2,"path":"p2","byte_size":3,"checksum":4,"row_count":5,
             "time_min":-6,"time_max":7,"lsn_first":8,"lsn_last":9,"deletes_through":10,"effort":"low"}},
+        {"add_file":{"id":4294967297,"database":1,"table":3,"path":"r","byte_size":3,"checksum":4,"row_count":5,
+            "time_min":-6,"time_max":7,"lsn_first":8,"lsn_last":9,"deletes_through":10,"tail":{"start":1,"checksum":2}}},
         {"add_delete":{"lsn":11,"database":1,"table":2,"time_first":-1,"time_last":1,
             "conditions":[{"column":3,"negated":true,"values":["a","b"]}]}},
         {"snapshot":{"lsn":12,"progress":"q"}},{"snapshot":{"lsn":12,"progress":null}},

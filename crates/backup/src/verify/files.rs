@@ -7,7 +7,7 @@ use futures::{StreamExt, stream};
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt};
 use tidemill_catalog::{Table, TableId};
-use tidemill_store::{DataFile, ManifestState};
+use tidemill_store::{DataFile, FileDamage, ManifestState};
 
 use crate::verify::names::{instant, names};
 use crate::verify::parquet::check_content;
@@ -57,7 +57,7 @@ impl Verification<'_> {
                     continue;
                 }
                 Outcome::Missing if self.present_manifest().await?.file(file.id).is_none() => continue,
-                Outcome::Missing => "it is missing".to_owned(),
+                Outcome::Missing => FileDamage::Missing.to_string(),
                 Outcome::Damaged(reason) => {
                     self.read(1, file.byte_size);
                     reason
@@ -180,8 +180,11 @@ async fn check_file(
         Err(error) => return Err(VerifyError::object("read", location)(error)),
     };
     if object.meta.size != file.byte_size {
-        let reason = format!("it has {} bytes instead of {}", object.meta.size, file.byte_size);
-        return Ok((file, Outcome::Damaged(reason)));
+        let damage = FileDamage::Length {
+            found: object.meta.size,
+            expected: file.byte_size,
+        };
+        return Ok((file, Outcome::Damaged(damage.to_string())));
     }
     let bytes = object
         .bytes()
@@ -193,7 +196,14 @@ async fn check_file(
         Ok(Ok(())) => Outcome::Sound,
         Ok(Err(reason)) => Outcome::Damaged(reason),
         // What a library makes of damaged bytes is no reason to stop looking.
-        Err(_) => Outcome::Damaged("reading it ends in a panic".to_owned()),
+        Err(error) => {
+            let panic = error.try_into_panic();
+            let panic = panic.map_or_else(
+                |error| FileDamage::Panic(error.to_string()),
+                |payload| FileDamage::from_panic(&*payload),
+            );
+            Outcome::Damaged(panic.to_string())
+        }
     };
     Ok((file, outcome))
 }

@@ -6,19 +6,17 @@ use arrow::row::{OwnedRow, RowConverter, SortField};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tidemill_catalog::{TIME_COLUMN, Table};
-use tidemill_store::{CHUNK_ORDER_COLUMN, DataFile};
+use tidemill_store::{CHUNK_ORDER_COLUMN, DataFile, check_bytes};
 
 const ROWS_AT_ONCE: usize = 16 * 1024;
 
-/// Checks the checksum, then that every row can be read, that there are as many rows as there should be, of the times and
+/// Checks length and checksums, then that every row can be read, that there are as many rows as there should be, of the times and
 /// places in the log that there should be, and in order, each point once.
 ///
 /// # Errors
 /// What is wrong first.
 pub(crate) fn check_content(bytes: Bytes, file: &DataFile, table: Option<&Table>) -> Result<(), String> {
-    if crc_fast::crc32_iscsi(&bytes) != file.checksum {
-        return Err("its checksum does not match".to_owned());
-    }
+    check_bytes(file, &bytes).map_err(|damage| damage.to_string())?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)
         .map_err(|error| format!("its footer cannot be read: {error}"))?;
     let rows = builder.metadata().file_metadata().num_rows();

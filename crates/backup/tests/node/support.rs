@@ -255,6 +255,7 @@ async fn put_file(
         lsn_last: lsns.end - 1,
         deletes_through: 0,
         effort: Effort::High,
+        tail: None,
     }
 }
 

@@ -110,7 +110,8 @@ async fn a_damaged_and_a_missing_file_are_named_with_their_rows() {
     patient.remove(&files[0].path).await;
     let report = patient.check().await;
     let reasons: Vec<&str> = report.damages.iter().map(|damage| &*damage.reason).collect();
-    assert_eq!(reasons, ["it is missing", "its checksum does not match"]);
+    let mismatch = format!("its checksum does not match at bytes 0..{}", files[1].byte_size);
+    assert_eq!(reasons, ["it is missing", &*mismatch]);
     assert_eq!(
         (report.tables[0].damaged_files, report.tables[0].damaged_rows),
         (2, 4000)

@@ -196,6 +196,7 @@ async fn planning_of_many_files() {
             lsn_last: number,
             deletes_through: 0,
             effort: Effort::High,
+            tail: None,
         })
     };
     let files: Vec<_> = (1..=10_000).map(file).collect();

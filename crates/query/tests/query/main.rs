@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "measurements are printed")]
 
 mod budget;
+mod damage;
 mod file_points;
 mod files;
 mod model;

@@ -18,6 +18,7 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use parquet::arrow::ArrowWriter;
@@ -25,8 +26,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use tidemill_store::{
-    Effort, FileError, FileId, FileStore, FileStoreConfig, SortedRows, SortedStream, WriteSpec, merge_sorted,
-    scan_file, sort_batches, write_file,
+    DataFile, Effort, FileError, FileId, FileStore, FileStoreConfig, SortedRows, SortedStream, WriteSpec,
+    check_bytes, merge_sorted, scan_file, sort_batches, write_file,
 };
 
 const BUFFER_BATCH_ROWS: usize = 128 * 1024;
@@ -192,11 +193,27 @@ async fn files(rows: usize, hosts: usize) -> Result<(), AnyError> {
                 .sum();
             println!("  {:>10} {}", bytes, schema.field(column).name());
         }
-        let started = Instant::now();
-        let count: usize = scan_file(&store, &file, Arc::clone(&schema), None, &[])
-            .try_fold(0, async |count, batch| Ok(count + batch.num_rows()))
+        for (kind, tail) in [("checked", file.tail), ("unchecked", None)] {
+            let file = Arc::new(DataFile {
+                tail,
+                ..DataFile::clone(&file)
+            });
+            let files = FileStore::new(Arc::clone(store.objects()), FileStoreConfig::default());
+            let started = Instant::now();
+            let count: usize = scan_file(&Arc::new(files), &file, Arc::clone(&schema), None, &[])
+                .try_fold(0, async |count, batch| Ok(count + batch.num_rows()))
+                .await?;
+            rate(&format!("scan {count} rows, {kind}"), started);
+        }
+        let bytes = store
+            .objects()
+            .get(&Path::from(&*file.path))
+            .await?
+            .bytes()
             .await?;
-        rate(&format!("scan {count} rows"), started);
+        let started = Instant::now();
+        check_bytes(&file, &bytes)?;
+        rate("compare every checksum, of blocks and of the whole", started);
     }
 
     // As snapshots come: each a slice of time, all with all hosts.

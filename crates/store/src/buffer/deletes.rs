@@ -177,6 +177,7 @@ mod tests {
             lsn_last: 5,
             deletes_through,
             effort: Effort::High,
+            tail: None,
         })
     }
 

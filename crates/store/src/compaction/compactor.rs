@@ -18,8 +18,8 @@ use crate::compaction::{
     CompactionConfig, CompactionError, CompactionPolicy, CompactionRecord, CompactionStats,
 };
 use crate::{
-    DataFile, Edit, FileId, FileStore, FileStoreConfig, ManifestError, ManifestState, RowDelete, Storage,
-    TableFiles,
+    DataFile, Edit, FileError, FileId, FileStore, FileStoreConfig, ManifestError, ManifestState, RowDelete,
+    Storage, TableFiles,
 };
 
 const MINUTE_NS: i64 = 60_000_000_000;
@@ -27,6 +27,8 @@ const MINUTE_NS: i64 = 60_000_000_000;
 const LOOK_AGAIN_NS: i64 = 5 * MINUTE_NS;
 /// A table whose job failed is left alone for so long.
 const RETRY_NS: i64 = MINUTE_NS;
+/// A damaged file is left alone for so long: somebody may have put it back.
+const RETRY_DAMAGED_NS: i64 = 60 * MINUTE_NS;
 /// The footers of a job's inputs, which are read once a slice; and small files, which are fetched whole.
 const CACHES: FileStoreConfig = FileStoreConfig {
     metadata_cache_bytes: 8 * 1024 * 1024,
@@ -52,6 +54,8 @@ pub struct Compactor {
     pub(super) first_own_file: FileId,
     pub(super) history: History,
     tables: Mutex<HashMap<TableId, TableView>>,
+    /// Files that could not be read, and until when they are left alone.
+    damaged: Mutex<HashMap<FileId, i64>>,
 }
 
 /// What was seen of a table when it was last looked at.
@@ -93,6 +97,7 @@ impl Compactor {
             first_own_file,
             history: History::default(),
             tables: Mutex::default(),
+            damaged: Mutex::default(),
         }
     }
 
@@ -150,13 +155,17 @@ impl Compactor {
 
     /// What was done since the process began.
     pub fn stats(&self) -> CompactionStats {
-        self.history.stats()
+        CompactionStats {
+            damaged_files: self.files.stats().damaged_files,
+            ..self.history.stats()
+        }
     }
 
     /// Does the most urgent job of all tables. `None`: there is none.
     ///
     /// # Errors
-    /// Any [`CompactionError`]; nothing was changed then, and the table is left alone for a minute.
+    /// Any [`CompactionError`]; nothing was changed then, and the table is left alone for a minute. If it was damage,
+    /// only the damaged file is, for an hour.
     pub async fn compact_once(&self, now_ns: i64) -> Result<Option<CompactionRecord>, CompactionError> {
         // Files before the catalog: so it knows every column that they have.
         self.look_at_tables(now_ns);
@@ -195,7 +204,9 @@ impl Compactor {
                 // What took the files away will show in the lists soon.
                 Ok(JobOutcome::Superseded) => self.leave_alone(table.id, now_ns),
                 Err(error) => {
-                    self.leave_alone(table.id, now_ns);
+                    if !self.leave_damaged_alone(&error, &plan, now_ns) {
+                        self.leave_alone(table.id, now_ns);
+                    }
                     self.history.update(|stats| stats.failures += 1);
                     return Err(error);
                 }
@@ -209,6 +220,11 @@ impl Compactor {
         let state = self.storage.manifest().state();
         let with_files: HashSet<TableId> = state.files().map(|file| file.table).collect();
         let catalog = self.catalog.state();
+        let damaged = {
+            let mut damaged = self.damaged.lock();
+            damaged.retain(|_, until_ns| now_ns < *until_ns);
+            damaged.keys().copied().collect()
+        };
         let mut tables = self.tables.lock();
         tables.retain(|table, _| with_files.contains(table));
         for table in with_files {
@@ -224,7 +240,7 @@ impl Compactor {
                 continue;
             }
             let mut view = TableView::new(seen, before, now_ns);
-            view.plan(&self.policy, keep_from(&catalog, table, now_ns), now_ns);
+            view.plan(&self.policy, keep_from(&catalog, table, now_ns), &damaged, now_ns);
             view.valid_until = now_ns + LOOK_AGAIN_NS.min(self.retention_interval_ns);
             tables.insert(table, view);
         }
@@ -245,6 +261,21 @@ impl Compactor {
             plan: plan.clone(),
             deletes: Arc::clone(&view.seen.deletes),
         })
+    }
+
+    /// Whether it was damage that a job failed of. Then the next plan of the table goes without the damaged file.
+    fn leave_damaged_alone(&self, error: &CompactionError, plan: &Plan, now_ns: i64) -> bool {
+        let CompactionError::File(FileError::Damaged { path, .. }) = error else {
+            return false;
+        };
+        let Some(file) = plan.inputs.iter().find(|file| *file.path == **path) else {
+            return false;
+        };
+        self.damaged.lock().insert(file.id, now_ns + RETRY_DAMAGED_NS);
+        if let Some(view) = self.tables.lock().get_mut(&file.table) {
+            view.valid_until = now_ns;
+        }
+        true
     }
 
     fn leave_alone(&self, table: TableId, now_ns: i64) {
@@ -275,7 +306,7 @@ impl TableView {
         }
     }
 
-    fn plan(&mut self, policy: &CompactionPolicy, keep_from: i64, now_ns: i64) {
+    fn plan(&mut self, policy: &CompactionPolicy, keep_from: i64, damaged: &HashSet<FileId>, now_ns: i64) {
         let age = |seen: Option<&i64>| seen.map_or(0, |seen| now_ns - seen);
         let due_deletes: Vec<Arc<RowDelete>> = self
             .seen
@@ -289,6 +320,7 @@ impl TableView {
             due_deletes: &due_deletes,
             keep_from,
             age_ns: &|id| age(self.file_seen.get(&id)),
+            is_damaged: &|id| damaged.contains(&id),
         };
         self.plan = plan(&input, policy);
     }

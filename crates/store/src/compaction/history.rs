@@ -63,6 +63,8 @@ pub struct CompactionStats {
     pub garbage_removed: u64,
     /// Objects that no manifest record named and that were removed.
     pub orphans_removed: u64,
+    /// Files that could not be rewritten since they are damaged.
+    pub damaged_files: u64,
 }
 
 /// The last jobs, and sums over all.

@@ -51,6 +51,8 @@ pub(crate) struct PlanInput<'a> {
     pub(crate) keep_from: i64,
     /// For how long a file has been there, nanoseconds.
     pub(crate) age_ns: &'a dyn Fn(FileId) -> i64,
+    /// Whether a file cannot be read: it stays as it is until none of its rows are wanted.
+    pub(crate) is_damaged: &'a dyn Fn(FileId) -> bool,
 }
 
 /// The next job of a table.
@@ -141,7 +143,8 @@ impl<'a> Planner<'a> {
     /// A file that awaits a delete. Alone it is a closed set.
     fn with_deleted_rows(&self) -> Option<Plan> {
         let concerned = |file: &DataFile| self.input.due_deletes.iter().any(|delete| delete.concerns(file));
-        let first = self.files.iter().position(|file| concerned(file))?;
+        let first = (0..self.files.len())
+            .find(|position| concerned(self.files[*position]) && !self.is_damaged(*position))?;
         Some(self.rewrite(CompactionReason::Deletes, &[first], 1, 1.0))
     }
 
@@ -151,15 +154,18 @@ impl<'a> Planner<'a> {
             let file = self.files[*position];
             let middle = file.time_min.midpoint(file.time_max);
             // A small one goes as a whole, or with others, before it is worth the work.
-            self.weights[*position] >= TARGET / 16 && middle < self.input.keep_from
+            self.weights[*position] >= TARGET / 16
+                && middle < self.input.keep_from
+                && !self.is_damaged(*position)
         })?;
         Some(self.rewrite(CompactionReason::Retention, &[half], 1, 1.0))
     }
 
     /// Neighbours in the log or in time that are small and of similar weight.
     fn small_files(&self) -> Option<Plan> {
+        // Those that cannot be read are among them as the ends of windows.
         let in_log_order: Vec<usize> = (0..self.files.len())
-            .filter(|position| self.weights[*position] < FULL)
+            .filter(|position| self.weights[*position] < FULL || self.is_damaged(*position))
             .collect();
         if in_log_order.len() < SMALL_FILES_MIN {
             return None;
@@ -170,7 +176,7 @@ impl<'a> Planner<'a> {
         windows.extend(self.small_windows(&in_time_order));
         windows.sort_by(|a, b| b.1.total_cmp(&a.1));
         windows.into_iter().find_map(|(window, value)| {
-            let set = overlap::closure(&self.files, &window, self.policy.inputs_max)?;
+            let set = self.closure(&window, self.policy.inputs_max)?;
             let weight = self.weight_of(&set);
             let heaviest = set.iter().map(|position| self.weights[*position]).max()?;
             let is_worth_it = weight >= GROWTH * heaviest && weight <= MERGED_MAX;
@@ -183,7 +189,10 @@ impl<'a> Planner<'a> {
         let best_from = |start: usize| {
             let (mut sum, mut heaviest) = (0, 0);
             let mut best: Option<(usize, f64)> = None;
-            for (index, position) in list[start..].iter().take(self.policy.inputs_max).enumerate() {
+            let readable = list[start..]
+                .iter()
+                .take_while(|position| !self.is_damaged(**position));
+            for (index, position) in readable.take(self.policy.inputs_max).enumerate() {
                 sum += self.weights[*position];
                 heaviest = heaviest.max(self.weights[*position]);
                 let count = index + 1;
@@ -215,7 +224,7 @@ impl<'a> Planner<'a> {
         for start in 0..at_instant.len() - 1 {
             for end in start + 2..=at_instant.len().min(start + self.policy.inputs_max) {
                 // Any set may be necessary, however large.
-                let Some(set) = overlap::closure(&self.files, &at_instant[start..end], usize::MAX) else {
+                let Some(set) = self.closure(&at_instant[start..end], usize::MAX) else {
                     continue;
                 };
                 let merged = set
@@ -261,7 +270,7 @@ impl<'a> Planner<'a> {
             let mut seeds: Vec<Vec<usize>> = pairs.map(|other| vec![late, *other]).collect();
             seeds.push(overlapping.iter().copied().chain([late]).collect());
             for seed in seeds {
-                let Some(set) = overlap::closure(&self.files, &seed, 2 * self.policy.inputs_max) else {
+                let Some(set) = self.closure(&seed, 2 * self.policy.inputs_max) else {
                     continue;
                 };
                 let value = self.late_share(&set) * self.coldness(&set) / COLD_SHARE;
@@ -321,6 +330,17 @@ impl<'a> Planner<'a> {
         let youngest = set.iter().map(|position| self.age(*position)).min().unwrap_or(0);
         let ratio = youngest as f64 / self.policy.cold_after_ns.max(1) as f64;
         if ratio < 1.0 { 0.0 } else { ratio }
+    }
+
+    /// The least closed set with these files; `None` if it is too large, or has a file that cannot be read.
+    fn closure(&self, seed: &[usize], files_max: usize) -> Option<Vec<usize>> {
+        let set = overlap::closure(&self.files, seed, files_max)?;
+        let has_damaged = set.iter().any(|position| self.is_damaged(*position));
+        (!has_damaged).then_some(set)
+    }
+
+    fn is_damaged(&self, position: usize) -> bool {
+        (self.input.is_damaged)(self.files[position].id)
     }
 
     fn age(&self, position: usize) -> i64 {

@@ -77,6 +77,10 @@ async fn write_outputs(
     plan: &Plan,
     outputs: &mut Vec<DataFile>,
 ) -> Result<(), FileError> {
+    for file in plan.inputs.iter().filter(|file| file.tail.is_none()) {
+        // What is rewritten gets new checksums, which would vouch for damage.
+        job.compactor.files.check_whole(file).await?;
+    }
     let schema = common_schema(job, &plan.inputs).await?;
     let deletes_through = deletes_through(job.deletes, &plan.inputs);
     for (first, last) in slices(job, plan).await? {

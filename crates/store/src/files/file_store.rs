@@ -1,20 +1,21 @@
 //! Access to the files of an object store.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStore;
 use parking_lot::Mutex;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::ParquetMetaData;
 use tidemill_catalog::ColumnId;
 
 use crate::files::byte_lru::ByteLru;
 use crate::files::data_cache::DataCache;
 use crate::files::file_reader::FileReader;
-use crate::{DataFile, FileError, FileId};
+use crate::files::footer::{Footer, Parsed};
+use crate::{DataFile, FileDamage, FileError, FileId};
 
 /// Ranges of a file with a gap up to this are fetched as one: less than what a request costs.
 const COALESCED_GAP_BYTES: u64 = 16 * 1024;
@@ -44,23 +45,26 @@ impl Default for FileStoreConfig {
     }
 }
 
-/// The files of an object store, with caches of their footers and of the parts that were read lately.
+/// The files of an object store, with caches of their footers and of the parts that were read lately. What a file's
+/// checksums do not confirm is neither given to anybody nor cached.
 #[derive(Debug)]
 pub struct FileStore {
     objects: Arc<dyn ObjectStore>,
-    metadata: Mutex<ByteLru<FileId, Arc<ParquetMetaData>>>,
+    footers: Mutex<ByteLru<FileId, Arc<Footer>>>,
     data: DataCache,
-    counters: Counters,
+    /// Those that were found to be damaged.
+    damaged: Mutex<BTreeSet<FileId>>,
+    pub(crate) counters: Counters,
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+pub(crate) struct Counters {
     metadata_hits: AtomicU64,
     metadata_misses: AtomicU64,
     data_hits: AtomicU64,
     data_misses: AtomicU64,
-    fetches: AtomicU64,
-    fetched_bytes: AtomicU64,
+    pub(crate) fetches: AtomicU64,
+    pub(crate) fetched_bytes: AtomicU64,
 }
 
 /// What a [`FileStore`] did since it was made, and holds now.
@@ -74,6 +78,8 @@ pub struct FileStoreStats {
     pub fetches: u64,
     /// Bytes that came with them.
     pub fetched_bytes: u64,
+    /// Files that were found to be damaged.
+    pub damaged_files: u64,
 }
 
 /// What a cache did, and holds now.
@@ -94,8 +100,9 @@ impl FileStore {
     pub fn new(objects: Arc<dyn ObjectStore>, config: FileStoreConfig) -> Self {
         Self {
             objects,
-            metadata: Mutex::new(ByteLru::new(config.metadata_cache_bytes)),
+            footers: Mutex::new(ByteLru::new(config.metadata_cache_bytes)),
             data: DataCache::new(config.data_cache_bytes),
+            damaged: Mutex::default(),
             counters: Counters::default(),
         }
     }
@@ -113,18 +120,22 @@ impl FileStore {
     /// The footer of a file with its page index; cached.
     ///
     /// # Errors
-    /// [`FileError::Object`] when it cannot be fetched, [`FileError::Damaged`] when it is no footer.
+    /// [`FileError::Object`] when it cannot be fetched, [`FileError::Damaged`] when it is not what was written.
     pub async fn metadata(&self, file: &DataFile) -> Result<Arc<ParquetMetaData>, FileError> {
-        let cached = self.metadata.lock().get_last(file.id..=file.id, |_, _| true);
-        if let Some((_, metadata)) = cached {
+        Ok(Arc::clone(&self.footer(file).await?.metadata))
+    }
+
+    pub(crate) async fn footer(&self, file: &DataFile) -> Result<Arc<Footer>, FileError> {
+        let cached = self.footers.lock().get_last(file.id..=file.id, |_, _| true);
+        if let Some((_, footer)) = cached {
             self.counters.metadata_hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(metadata);
+            return Ok(footer);
         }
         self.counters.metadata_misses.fetch_add(1, Ordering::Relaxed);
-        let metadata = Arc::new(self.load_metadata(file).await?);
-        let bytes = metadata.memory_size();
-        self.metadata.lock().insert(file.id, Arc::clone(&metadata), bytes);
-        Ok(metadata)
+        let footer = Arc::new(self.load_footer(file).await?);
+        let bytes = footer.memory_size();
+        self.footers.lock().insert(file.id, Arc::clone(&footer), bytes);
+        Ok(footer)
     }
 
     /// The columns that a file has.
@@ -151,8 +162,9 @@ impl FileStore {
 
     /// Forgets what is cached of a file, as is wise when its object is removed.
     pub fn forget(&self, id: FileId) {
-        self.metadata.lock().remove_range(id..=id);
+        self.footers.lock().remove_range(id..=id);
         self.data.forget(id);
+        self.damaged.lock().remove(&id);
     }
 
     /// Removes objects that nothing names any more, as well as that can be done: what stays is found by the sweep after a
@@ -170,13 +182,14 @@ impl FileStore {
     pub fn stats(&self) -> FileStoreStats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (data_bytes, data_entries) = self.data.size();
-        let metadata = self.metadata.lock();
+        let damaged_files = self.damaged.lock().len() as u64;
+        let footers = self.footers.lock();
         FileStoreStats {
             metadata: CacheStats {
                 hits: count(&self.counters.metadata_hits),
                 misses: count(&self.counters.metadata_misses),
-                bytes: metadata.bytes(),
-                entries: metadata.len(),
+                bytes: footers.bytes(),
+                entries: footers.len(),
             },
             data: CacheStats {
                 hits: count(&self.counters.data_hits),
@@ -186,36 +199,66 @@ impl FileStore {
             },
             fetches: count(&self.counters.fetches),
             fetched_bytes: count(&self.counters.fetched_bytes),
+            damaged_files,
         }
     }
 
-    async fn load_metadata(&self, file: &DataFile) -> Result<ParquetMetaData, FileError> {
-        let guess = (file.byte_size / FOOTER_GUESS_SHARE)
-            .clamp(FOOTER_GUESS_BYTES.start, FOOTER_GUESS_BYTES.end)
-            .min(file.byte_size);
-        let mut start = file.byte_size - guess;
+    /// The error that tells of damage, which is logged when it is the first of the file.
+    pub fn damaged(&self, file: &DataFile, damage: FileDamage) -> FileError {
+        let is_new = self.damaged.lock().insert(file.id);
+        let error = FileError::Damaged {
+            path: file.path.to_string(),
+            damage,
+        };
+        if is_new {
+            tracing::error!(path = %file.path, rows = file.row_count, "{error}");
+        }
+        error
+    }
+
+    async fn load_footer(&self, file: &DataFile) -> Result<Footer, FileError> {
+        let guess = || {
+            (file.byte_size / FOOTER_GUESS_SHARE)
+                .clamp(FOOTER_GUESS_BYTES.start, FOOTER_GUESS_BYTES.end)
+                .min(file.byte_size)
+        };
+        let mut start = match file.tail {
+            Some(tail) => tail.start,
+            None => file.byte_size - guess(),
+        };
+        if start >= file.byte_size {
+            return Err(self.damaged(file, FileDamage::beyond_end(start, file)));
+        }
         loop {
-            let tail = self.fetch(file, start..file.byte_size).await?;
-            let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required);
-            match reader.try_parse_sized(&tail, file.byte_size) {
-                Ok(()) => return reader.finish().map_err(|source| damaged(file, source)),
-                Err(parquet::errors::ParquetError::NeedMoreData(needed)) if start > 0 => {
+            let end = self.fetch(file, start..file.byte_size).await?;
+            match Footer::parse(file, &end) {
+                Ok(Parsed::Footer(footer)) => return Ok(footer),
+                Ok(Parsed::TooShort(needed)) if start > 0 && file.tail.is_none() => {
                     // Each time at least twice as much, whatever the footer claims to need.
-                    let length = (needed as u64).max(2 * (file.byte_size - start));
+                    let length = needed.max(2 * (file.byte_size - start));
                     start = file.byte_size.saturating_sub(length);
                 }
-                Err(source) => return Err(damaged(file, source)),
+                Ok(Parsed::TooShort(needed)) => {
+                    let reason = format!("its footer is to have {needed} bytes");
+                    return Err(self.damaged(file, FileDamage::Undecodable(reason)));
+                }
+                Err(damage) => return Err(self.damaged(file, damage)),
             }
         }
     }
 
-    /// Ranges of a file, from the cache where it has them.
-    pub(crate) async fn read(&self, file: &DataFile, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, FileError> {
+    /// Ranges of a file, from the cache where it has them. `footer` is the file's if the caller has it.
+    pub(crate) async fn read(
+        &self,
+        file: &DataFile,
+        footer: Option<Arc<Footer>>,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>, FileError> {
         let mut found: Vec<Option<Bytes>> = Vec::with_capacity(ranges.len());
         let mut missing: Vec<Range<u64>> = Vec::new();
         let mut hit_count = 0;
         for range in ranges {
-            check_range(file, range)?;
+            self.check_range(file, range)?;
             if range.is_empty() {
                 found.push(Some(Bytes::new()));
                 continue;
@@ -235,11 +278,20 @@ impl FileStore {
             return Ok(found.into_iter().flatten().collect());
         }
 
-        if file.byte_size <= WHOLE_FILE_BYTES_MAX {
-            missing.push(0..file.byte_size);
+        // The tail is in the footer already.
+        let rows_end = file.tail.map_or(file.byte_size, |tail| tail.start);
+        if (1..=WHOLE_FILE_BYTES_MAX).contains(&rows_end) {
+            missing.push(0..rows_end);
         }
         let wanted = coalesced(missing);
-        let fetched = self.fetch_all(file, &wanted).await?;
+        let fetched = match (file.tail, footer) {
+            (None, _) => self.fetch_all(file, &wanted).await?,
+            (Some(_), Some(footer)) => self.fetch_checked(file, &footer, &wanted).await?,
+            (Some(_), None) => {
+                let footer = self.footer(file).await?;
+                self.fetch_checked(file, &footer, &wanted).await?
+            }
+        };
         for (range, bytes) in wanted.iter().zip(&fetched) {
             self.data.insert(file.id, range.start, bytes);
         }
@@ -254,37 +306,11 @@ impl FileStore {
             .collect())
     }
 
-    async fn fetch(&self, file: &DataFile, range: Range<u64>) -> Result<Bytes, FileError> {
-        let path = object_path(file)?;
-        let bytes = self.objects.get_range(&path, range.clone()).await;
-        let bytes = bytes.map_err(|source| unreadable(file, source))?;
-        self.note_fetch(file, std::slice::from_ref(&range), std::slice::from_ref(&bytes))?;
-        Ok(bytes)
-    }
-
-    async fn fetch_all(&self, file: &DataFile, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, FileError> {
-        let path = object_path(file)?;
-        let parts = self.objects.get_ranges(&path, ranges).await;
-        let parts = parts.map_err(|source| unreadable(file, source))?;
-        self.note_fetch(file, ranges, &parts)?;
-        Ok(parts)
-    }
-
-    fn note_fetch(&self, file: &DataFile, ranges: &[Range<u64>], parts: &[Bytes]) -> Result<(), FileError> {
-        let lengths = ranges.iter().map(|range| range.end - range.start);
-        if !lengths.eq(parts.iter().map(|part| part.len() as u64)) {
-            let message = format!(
-                "the object is shorter than the {} bytes it was written with",
-                file.byte_size
-            );
-            return Err(damaged(file, parquet::errors::ParquetError::EOF(message)));
+    fn check_range(&self, file: &DataFile, range: &Range<u64>) -> Result<(), FileError> {
+        if range.start <= range.end && range.end <= file.byte_size {
+            return Ok(());
         }
-        let bytes: usize = parts.iter().map(Bytes::len).sum();
-        self.counters.fetches.fetch_add(1, Ordering::Relaxed);
-        self.counters
-            .fetched_bytes
-            .fetch_add(bytes as u64, Ordering::Relaxed);
-        Ok(())
+        Err(self.damaged(file, FileDamage::beyond_end(range.end, file)))
     }
 }
 
@@ -301,34 +327,4 @@ fn coalesced(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
         }
     }
     wholes
-}
-
-fn check_range(file: &DataFile, range: &Range<u64>) -> Result<(), FileError> {
-    if range.start <= range.end && range.end <= file.byte_size {
-        return Ok(());
-    }
-    let message = format!(
-        "bytes {}..{} are asked for, and it has {}",
-        range.start, range.end, file.byte_size
-    );
-    Err(damaged(file, parquet::errors::ParquetError::EOF(message)))
-}
-
-fn object_path(file: &DataFile) -> Result<Path, FileError> {
-    Path::parse(&*file.path).map_err(|source| unreadable(file, source.into()))
-}
-
-pub(crate) fn damaged(file: &DataFile, source: parquet::errors::ParquetError) -> FileError {
-    FileError::Damaged {
-        path: file.path.to_string(),
-        source,
-    }
-}
-
-fn unreadable(file: &DataFile, source: object_store::Error) -> FileError {
-    FileError::Object {
-        action: "read",
-        path: file.path.to_string(),
-        source,
-    }
 }

@@ -1,5 +1,7 @@
 //! A file as a stream of sorted rows, for merging.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
@@ -12,9 +14,8 @@ use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::errors::ParquetError;
 use tidemill_catalog::TIME_COLUMN;
 
-use crate::files::file_store::damaged;
 use crate::sorted::{BATCH_ROWS, SortedStream};
-use crate::{DataFile, DeleteFilter, FileError, FileStore, RowDelete};
+use crate::{DataFile, DeleteFilter, FileDamage, FileError, FileStore, RowDelete};
 
 /// The rows of a file in its order, with the columns of `schema` (that of a [`FileSchema`](crate::FileSchema) with at
 /// least the columns that `deletes` have conditions on): a column that the file does not have is null. Only rows between
@@ -47,11 +48,11 @@ struct FileScan {
 
 impl FileScan {
     async fn open(self) -> Result<SortedStream, FileError> {
-        let unreadable = |source: ParquetError| read_error(&self.file, source);
-        let metadata = self.files.metadata(&self.file).await?;
+        let unreadable = |source: ParquetError| self.read_error(source);
+        let mut reader = self.files.reader(&self.file);
+        let metadata = reader.metadata().await?;
         let metadata =
             ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).map_err(unreadable)?;
-        let reader = self.files.reader(&self.file);
         let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, metadata);
         let is_wanted = |name: &str| self.schema.index_of(name).is_ok();
         let roots = builder.schema().fields().iter().enumerate();
@@ -66,8 +67,14 @@ impl FileScan {
             .map_err(unreadable)?;
 
         let filter = DeleteFilter::new(&self.schema, &self.deletes)?;
-        let stream = rows.map(move |batch| {
-            let batch = batch.map_err(|source| read_error(&self.file, source))?;
+        // What no checksum has confirmed may make Parquet stumble. After a panic the stream is not asked again.
+        let rows = AssertUnwindSafe(rows).catch_unwind().map(move |batch| {
+            let panicked = |payload: Box<dyn Any + Send>| {
+                let damage = FileDamage::from_panic(&*payload);
+                self.files.damaged(&self.file, damage)
+            };
+            let batch = batch.map_err(panicked)?;
+            let batch = batch.map_err(|source| self.read_error(source))?;
             let batch = self.with_schema(&batch)?;
             let batch = self.within_time(batch)?;
             match filter.kept(&batch)? {
@@ -75,7 +82,7 @@ impl FileScan {
                 Some(kept) => Ok(filter_record_batch(&batch, &kept)?),
             }
         });
-        Ok(stream
+        Ok(rows
             .try_filter(|batch| std::future::ready(batch.num_rows() > 0))
             .boxed())
     }
@@ -118,15 +125,16 @@ impl FileScan {
             BooleanBuffer::collect_bool(times.len(), |row| first <= times[row] && times[row] <= last);
         Ok(filter_record_batch(&batch, &BooleanArray::new(inside, None))?)
     }
-}
 
-/// A [`FileError`] that went through Parquet's reader comes out as what it was.
-fn read_error(file: &DataFile, source: ParquetError) -> FileError {
-    match source {
-        ParquetError::External(error) => match error.downcast::<FileError>() {
-            Ok(error) => *error,
-            Err(error) => damaged(file, ParquetError::External(error)),
-        },
-        other => damaged(file, other),
+    /// A [`FileError`] that went through Parquet's reader comes out as what it was.
+    fn read_error(&self, source: ParquetError) -> FileError {
+        let undecodable = |reason: String| self.files.damaged(&self.file, FileDamage::Undecodable(reason));
+        match source {
+            ParquetError::External(error) => match error.downcast::<FileError>() {
+                Ok(error) => *error,
+                Err(error) => undecodable(error.to_string()),
+            },
+            other => undecodable(other.to_string()),
+        }
     }
 }

@@ -4,20 +4,14 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use parquet::arrow::ArrowWriter;
-use parquet::file::metadata::KeyValue;
 use tidemill_catalog::Table;
 use uuid::Uuid;
 
-use crate::files::layout::{ROW_GROUP_ROWS, SAMPLE_ROWS, has_few_values, writer_properties};
+use crate::files::encoder::Encoder;
+use crate::files::layout::SAMPLE_ROWS;
 use crate::files::upload::{Upload, Uploaded};
 use crate::sorted::SortedStream;
-use crate::{CHUNK_ORDER_COLUMN, DataFile, Effort, FileError, FileId, FileStore};
-
-/// Version of the layout of files; it stands in their metadata under `tidemill.format`.
-const FORMAT_VERSION: u32 = 1;
-/// Encoding fewer rows than this is not worth another thread.
-const BACKGROUND_ROWS_MIN: usize = 512;
+use crate::{CHUNK_ORDER_COLUMN, DataFile, Effort, FileError, FileId, FileStore, FileTail};
 
 /// What a new file is to be.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +58,7 @@ pub async fn write_file(
     let path = object_path(spec, id);
     let mut upload = Upload::new(files.objects().as_ref(), &path);
     match write_rows(&mut upload, spec, &path, first, rows).await {
-        Ok((uploaded, extent)) => Ok(Some(DataFile {
+        Ok((uploaded, extent, tail)) => Ok(Some(DataFile {
             id,
             database: spec.table.database_id,
             table: spec.table.id,
@@ -78,6 +72,7 @@ pub async fn write_file(
             lsn_last: spec.lsn_last,
             deletes_through: spec.deletes_through,
             effort: spec.effort,
+            tail: Some(tail),
         })),
         Err(error) => {
             upload.abort().await;
@@ -102,7 +97,7 @@ async fn write_rows(
     path: &Path,
     first: RecordBatch,
     rows: SortedStream,
-) -> Result<(Uploaded, Extent), FileError> {
+) -> Result<(Uploaded, Extent, FileTail), FileError> {
     // The sample may take the last row: a stream is not asked again after its end.
     let mut rows: SortedStream = rows.fuse().boxed();
     let unwritable = |source| FileError::Object {
@@ -125,10 +120,10 @@ async fn write_rows(
             upload.write(encoded.into()).await.map_err(unwritable)?;
         }
     }
-    let encoded = encoder.finish().await?;
+    let (encoded, tail) = encoder.finish().await?;
     upload.write(encoded.into()).await.map_err(unwritable)?;
     let uploaded = upload.finish().await.map_err(unwritable)?;
-    Ok((uploaded, extent))
+    Ok((uploaded, extent, tail))
 }
 
 /// The first rows, by which encodings are chosen; at least one batch.
@@ -206,104 +201,5 @@ impl Extent {
             self.time_max = self.time_max.max(*time);
         }
         Ok(())
-    }
-}
-
-/// Encodes on threads that may block: it is work for milliseconds.
-struct Encoder {
-    /// Absent only while a thread has it.
-    writer: Option<Box<ArrowWriter<Vec<u8>>>>,
-    path: Path,
-}
-
-impl Encoder {
-    /// For rows like those of `sample`, which has at least one batch.
-    fn new(
-        sample: &[RecordBatch],
-        key_columns: usize,
-        spec: &WriteSpec<'_>,
-        path: &Path,
-    ) -> Result<Self, FileError> {
-        let schema = sample[0].schema();
-        // The place in the log, which comes last, grows along a series: it is best as deltas.
-        let fields = key_columns..schema.fields().len() - 1;
-        let few_values: Vec<bool> = (0..schema.fields().len())
-            .map(|position| fields.contains(&position) && has_few_values(sample, position))
-            .collect();
-        let noted = |key: &str, value: String| KeyValue::new(format!("tidemill.{key}"), value);
-        let key_values = vec![
-            noted("format", FORMAT_VERSION.to_string()),
-            noted("node", spec.node_id.to_owned()),
-            noted("database", spec.table.database_id.to_string()),
-            noted("table", spec.table.id.to_string()),
-            noted("table_name", spec.table.name.to_string()),
-            noted("lsn_first", spec.lsn_first.to_string()),
-            noted("lsn_last", spec.lsn_last.to_string()),
-            noted("deletes_through", spec.deletes_through.to_string()),
-        ];
-        let sampled: usize = sample.iter().map(RecordBatch::num_rows).sum();
-        // Fewer than a sample are all that there are. A bloom filter for more would cost more than the file.
-        let group_rows_max = if sampled < SAMPLE_ROWS {
-            sampled
-        } else {
-            ROW_GROUP_ROWS
-        };
-        let properties = writer_properties(
-            &schema,
-            key_columns,
-            &few_values,
-            group_rows_max,
-            spec.effort,
-            key_values,
-        );
-        let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties));
-        let writer = writer.map_err(|source| FileError::Encode {
-            path: path.to_string(),
-            source,
-        })?;
-        Ok(Self {
-            writer: Some(Box::new(writer)),
-            path: path.clone(),
-        })
-    }
-
-    /// Encodes rows and returns the bytes of the file that are complete.
-    async fn write(&mut self, batch: RecordBatch) -> Result<Vec<u8>, FileError> {
-        let row_count = batch.num_rows();
-        self.run(row_count, move |writer| writer.write(&batch)).await
-    }
-
-    /// Returns the rest of the file.
-    async fn finish(mut self) -> Result<Vec<u8>, FileError> {
-        let row_count = self.writer.as_ref().map_or(0, |writer| writer.in_progress_rows());
-        self.run(row_count, |writer| writer.finish().map(drop)).await
-    }
-
-    async fn run(
-        &mut self,
-        row_count: usize,
-        encode: impl FnOnce(&mut ArrowWriter<Vec<u8>>) -> parquet::errors::Result<()> + Send + 'static,
-    ) -> Result<Vec<u8>, FileError> {
-        let stopped = |reason: String| FileError::Stopped {
-            path: self.path.to_string(),
-            reason,
-        };
-        let taken = self.writer.take();
-        let mut writer = taken.ok_or_else(|| stopped("it has failed before".to_owned()))?;
-        let work = move || {
-            let encoded = encode(&mut writer).map(|()| std::mem::take(writer.inner_mut()));
-            (writer, encoded)
-        };
-        let (writer, encoded) = if row_count < BACKGROUND_ROWS_MIN {
-            work()
-        } else {
-            let joined = tokio::task::spawn_blocking(work).await;
-            joined.map_err(|error| stopped(error.to_string()))?
-        };
-        self.writer = Some(writer);
-        encoded.map_err(|source| FileError::Encode {
-            path: self.path.to_string(),
-            source,
-        })
     }
 }

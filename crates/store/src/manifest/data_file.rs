@@ -54,6 +54,9 @@ pub struct DataFile {
     /// they are.
     #[serde(default = "unnoted_effort", skip_serializing_if = "is_unnoted_effort")]
     pub effort: Effort,
+    /// By which any part of it can be checked; absent from files of versions that wrote no such checksums.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<FileTail>,
 }
 
 /// What a file has of which the manifest notes nothing.
@@ -64,6 +67,15 @@ fn unnoted_effort() -> Effort {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_unnoted_effort(effort: &Effort) -> bool {
     *effort == unnoted_effort()
+}
+
+/// What comes after the rows of a file: the checksums of their blocks, and Parquet's footer with its indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileTail {
+    /// Its first byte; it goes to the end of the file.
+    pub start: u64,
+    /// CRC-32/ISCSI of it.
+    pub checksum: u32,
 }
 
 impl DataFile {

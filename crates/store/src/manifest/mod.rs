@@ -12,7 +12,7 @@ mod removed_rows;
 mod row_delete;
 mod state;
 
-pub use data_file::{DataFile, FileId};
+pub use data_file::{DataFile, FileId, FileTail};
 pub use edit::Edit;
 pub use manifest::{Manifest, ManifestError};
 pub use row_delete::{RowDelete, TagCondition};

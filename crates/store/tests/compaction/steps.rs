@@ -10,6 +10,7 @@ use tidemill_store::Edit;
 use tidemill_store::compaction::{
     BackgroundCompaction, CompactionConfig, CompactionPolicy, CompactionReason,
 };
+use tidemill_store::{DataFile, Edit};
 
 use crate::node::{Node, Rows, catalog};
 
@@ -160,4 +161,97 @@ async fn the_background_thread_compacts_and_stops() {
     assert_eq!(background.compactor().stats().garbage_removed, 5);
     background.stop().await;
     assert_eq!(node.rows().await.len(), 10_000);
+}
+
+/// Changes a byte in the middle of an object.
+async fn damage(node: &Node, file: &DataFile) {
+    let path = Path::parse(&*file.path).unwrap();
+    let objects = node.storage.files().objects();
+    let mut bytes = objects.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    objects.put(&path, bytes.into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_left_alone_and_others_are_compacted() {
+    const MINUTE: i64 = HOUR / 60;
+    let (catalog, table) = catalog(Some(100 * HOUR as u64)).await;
+    let node = empty_node(&catalog, table).await;
+    for hour in 0..9 {
+        node.snapshot(&hour_of_rows(hour, 10), hour as u64 + 1, &[]).await;
+    }
+    let victim = Arc::clone(
+        node.files()
+            .files
+            .iter()
+            .find(|file| file.time_min == 4 * HOUR)
+            .unwrap(),
+    );
+    let path = Path::parse(&*victim.path).unwrap();
+    let objects = Arc::clone(node.storage.files().objects());
+    let whole = objects.get(&path).await.unwrap().bytes().await.unwrap();
+    damage(&node, &victim).await;
+
+    let error = node.compactor.compact_once(10 * HOUR).await.unwrap_err();
+    assert!(error.to_string().contains(&*victim.path), "{error}");
+    let record = node.compactor.compact_once(10 * HOUR).await.unwrap().unwrap();
+    assert_eq!(
+        (record.files_in, record.files_out),
+        (4, 1),
+        "those before or after it"
+    );
+    for minute in 0..59 {
+        let now = 10 * HOUR + minute * MINUTE;
+        while let Some(record) = node.compactor.compact_once(now).await.unwrap() {
+            assert_eq!(record.files_in, 4);
+        }
+        node.compactor.collect_garbage_once().await.unwrap();
+    }
+    let stats = node.compactor.stats();
+    assert_eq!((stats.failures, stats.damaged_files), (1, 1), "it is read once");
+    node.check_files();
+    assert_eq!(node.files().files.len(), 3);
+    assert!(
+        objects.head(&path).await.is_ok(),
+        "what may be mended is not removed"
+    );
+
+    objects.put(&path, whole.into()).await.unwrap();
+    assert_eq!(node.rows().await.len(), 90);
+    // A delete makes it rewrite the file as soon as it looks again.
+    let delete = node.row_delete(20, None, (4 * HOUR, 4 * HOUR + 4));
+    node.storage.store().await_delete(&delete);
+    let look = |now: i64| node.compactor.compact_once(now);
+    assert_eq!(look(10 * HOUR + 59 * MINUTE).await.unwrap(), None);
+    let record = look(11 * HOUR + 59 * MINUTE).await.unwrap().unwrap();
+    assert_eq!((record.reason, record.rows_out), (CompactionReason::Deletes, 5));
+    assert_eq!(node.rows().await.len(), 85);
+}
+
+/// What a version without checksums of blocks has written is not given new checksums before it is checked.
+#[tokio::test]
+async fn damage_of_an_old_file_is_not_rewritten() {
+    let (catalog, table) = catalog(None).await;
+    let node = empty_node(&catalog, table).await;
+    for hour in 0..4 {
+        node.snapshot(&hour_of_rows(hour, 10), hour as u64 + 1, &[]).await;
+    }
+    let mut edits = Vec::new();
+    for file in node.files().files.iter() {
+        let id = node.storage.manifest().allocate_file_id();
+        let old = DataFile {
+            id,
+            tail: None,
+            ..DataFile::clone(file)
+        };
+        edits.extend([Edit::RemoveFile { id: file.id }, Edit::AddFile(old)]);
+    }
+    node.storage.commit(edits).await.unwrap();
+    let victim = Arc::clone(&node.files().files[0]);
+    damage(&node, &victim).await;
+    let error = node.compactor.compact_once(10 * HOUR).await.unwrap_err();
+    let told = format!("its checksum does not match at bytes 0..{}", victim.byte_size);
+    assert!(error.to_string().contains(&told), "{error}");
+    assert_eq!(node.compactor.compact_once(10 * HOUR).await.unwrap(), None);
 }

@@ -34,6 +34,7 @@ async fn plain_file(length: usize, data_cache_bytes: usize) -> (Arc<FileStore>, 
     };
     let file = DataFile {
         byte_size: length as u64,
+        tail: None,
         ..(*file).clone()
     };
     (Arc::new(FileStore::new(objects, config)), Arc::new(file))
@@ -118,6 +119,11 @@ async fn footers_are_parsed_once() {
     let stats = store.stats().metadata;
     assert_eq!((stats.misses, stats.hits, stats.entries), (1, 2, 1));
     assert!(stats.bytes > 0);
+    let tail_bytes = file.byte_size - file.tail.unwrap().start;
+    assert_eq!(
+        (store.stats().fetches, store.stats().fetched_bytes),
+        (1, tail_bytes)
+    );
 }
 
 #[tokio::test]
@@ -145,17 +151,11 @@ async fn damage_and_absence_are_told_with_the_path() {
             .await
             .unwrap();
         let error = scan(&Arc::new(other)).await;
-        assert!(
-            matches!(error, FileError::Damaged { .. } | FileError::Object { .. }),
-            "{error:?}"
-        );
+        assert!(matches!(error, FileError::Damaged { .. }), "{error:?}");
         assert!(error.to_string().contains(&*file.path), "{error}");
     }
     let other = FileStore::new(Arc::clone(store.objects()), FileStoreConfig::default());
     other.objects().delete(&path).await.unwrap();
     let error = scan(&Arc::new(other)).await;
-    assert!(
-        matches!(&error, FileError::Object { action: "read", .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, FileError::Damaged { .. }), "{error:?}");
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod caching;
+mod damage;
 mod deletes;
 mod merging;
 mod model;

@@ -8,7 +8,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tidemill_catalog::{DatabaseId, TableId};
-use tidemill_store::{DataFile, Edit, Effort, FileId, Manifest, ManifestState};
+use tidemill_store::{DataFile, Edit, Effort, FileId, FileTail, Manifest, ManifestState};
 
 const NODE: &str = "node";
 const RECORDS_MAX: u8 = 12;
@@ -101,5 +101,9 @@ fn file(id: FileId, choice: u8) -> DataFile {
         lsn_last: id.0,
         deletes_through: 0,
         effort: Effort::High,
+        tail: choice.is_multiple_of(2).then_some(FileTail {
+            start: u64::from(choice / 2),
+            checksum: 8,
+        }),
     }
 }

@@ -95,6 +95,7 @@ impl SimTable {
             lsn_last,
             deletes_through: 0,
             effort,
+            tail: None,
         };
         self.created.insert(id, self.now);
         self.files.insert(id, (Arc::new(file), Arc::new(points)));
@@ -112,6 +113,7 @@ impl SimTable {
             due_deletes: &[],
             keep_from: self.keep_from,
             age_ns: &age,
+            is_damaged: &|_| false,
         };
         plan(&input, &self.policy)
     }
