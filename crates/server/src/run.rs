@@ -48,8 +48,6 @@ const BODIES_BYTES_MAX: usize = 256 << 20;
 const LAST_SNAPSHOT_LOG_BYTES_MIN: u64 = 16 << 20;
 /// How long that may take.
 const LAST_SNAPSHOT_WAIT_MAX: Duration = Duration::from_secs(30);
-/// What `--gen1-duration` is by default: files are not cut by it here.
-const GENERATION_SECONDS: u64 = 600;
 /// Log lines of plugins that live in memory only, for each database.
 const PLUGIN_LOG_ENTRIES_MAX: usize = 10_000;
 
@@ -329,7 +327,6 @@ fn node_info(config: &ServerConfig, process_id: Uuid) -> NodeInfo {
         core_count: std::thread::available_parallelism().map_or(1, usize::from) as u64,
         started_ns: now_ns(),
         settings: settings.to_string(),
-        generation_seconds: GENERATION_SECONDS,
     }
 }
 
