@@ -48,8 +48,6 @@ const BODIES_BYTES_MAX: usize = 256 << 20;
 const LAST_SNAPSHOT_LOG_BYTES_MIN: u64 = 16 << 20;
 /// How long that may take.
 const LAST_SNAPSHOT_WAIT_MAX: Duration = Duration::from_secs(30);
-/// What `--gen1-duration` is by default: files are not cut by it here.
-const GENERATION_SECONDS: u64 = 600;
 /// Log lines of plugins that live in memory only, for each database.
 const PLUGIN_LOG_ENTRIES_MAX: usize = 10_000;
 
@@ -84,6 +82,20 @@ pub enum ServeError {
     Overtaken {
         /// The name that both have.
         node_id: String,
+    },
+    /// Another server works in the data directory.
+    #[error(
+        "node id '{node_id}' is in use: {} serves it from {}; \
+         stop that server, or start this one with another --node-id",
+        holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}")), data_dir.display()
+    )]
+    NodeInUse {
+        /// The name that both want.
+        node_id: String,
+        /// The directory that both want.
+        data_dir: PathBuf,
+        /// Number of the process that has it, where that is known.
+        holder: Option<u32>,
     },
     /// The log takes no record.
     #[error("cannot write to the log: {0}")]
@@ -166,10 +178,12 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     let lease = if config.object_store.is_remote() {
         Some(HeldLease::take(&opened, &config.node_id).await?)
     } else {
-        // The log is a locked file, or in the memory of this process.
+        // The log is a locked directory, or in the memory of this process.
         None
     };
     check_restored(&object_store, &config.node_id).await?;
+    // It locks the directory, and so comes before all that writes: what opens the catalog and the manifest writes to them.
+    let medium = open_medium(&config, &object_store).await?;
     let catalog = Catalog::open(Arc::clone(&object_store), &config.node_id, config.limits.clone()).await?;
     let catalog = Arc::new(catalog);
     let storage = Storage::open(
@@ -179,7 +193,7 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
         &config.node_id,
     );
     let storage = Arc::new(storage.await?);
-    let ingest = open_ingest(&config, Arc::clone(&object_store), &catalog, Arc::clone(&storage)).await?;
+    let ingest = open_ingest(&config, medium, &catalog, Arc::clone(&storage)).await?;
     if lease.is_some() {
         // A process that was suspended and does not know that it lost the lease fails at its next record.
         ingest.claim().await.map_err(ServeError::Claim)?;
@@ -310,11 +324,15 @@ pub async fn run(config: ServerConfig) -> Result<(), ServeError> {
     .await;
     info!("stopping plugins");
     engine.shutdown().await;
-    journals.shutdown().await;
+    // What lies in the store is another server's then: nothing is written there any more.
+    let is_overtaken = lease.as_ref().is_some_and(|lease| *lease.is_lost().borrow());
+    if !is_overtaken {
+        journals.shutdown().await;
+    }
     snapshotter.shutdown().await;
     compaction.stop().await;
     info!("flushing the log");
-    if ingest.log_bytes_since_snapshot() >= LAST_SNAPSHOT_LOG_BYTES_MIN {
+    if !is_overtaken && ingest.log_bytes_since_snapshot() >= LAST_SNAPSHOT_LOG_BYTES_MIN {
         // Whatever becomes of it, the log has everything.
         let snapshot = ingest.snapshot_now(now_ns());
         if tokio::time::timeout(LAST_SNAPSHOT_WAIT_MAX, snapshot)
@@ -351,7 +369,6 @@ fn node_info(config: &ServerConfig, process_id: Uuid) -> NodeInfo {
         core_count: std::thread::available_parallelism().map_or(1, usize::from) as u64,
         started_ns: now_ns(),
         settings: settings.to_string(),
-        generation_seconds: GENERATION_SECONDS,
     }
 }
 
@@ -409,14 +426,41 @@ async fn open_plugin_repository(config: &ServerConfig) -> Result<Option<PluginRe
     }
 }
 
+/// The place of the log. That on files belongs to this process from now on.
+async fn open_medium(
+    config: &ServerConfig,
+    object_store: &Arc<dyn ObjectStore>,
+) -> Result<Box<dyn Medium>, ServeError> {
+    let node_id = config.node_id.clone();
+    let Some(data_dir) = config.object_store.data_dir().map(Path::to_owned) else {
+        let runtime = tokio::runtime::Handle::current();
+        let prefix = format!("{node_id}/wal");
+        return Ok(Box::new(ObjectMedium::new(
+            Arc::clone(object_store),
+            &prefix,
+            runtime,
+        )));
+    };
+    let open = move || match FileMedium::open(data_dir.join(&node_id).join("wal")) {
+        Err(WalError::Locked { holder, .. }) => Err(ServeError::NodeInUse {
+            node_id,
+            data_dir,
+            holder,
+        }),
+        opened => Ok(opened?),
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    Ok(Box::new(
+        opened.expect("opening the log neither panics nor is cancelled")?,
+    ))
+}
+
 async fn open_ingest(
     config: &ServerConfig,
-    object_store: Arc<dyn ObjectStore>,
+    medium: Box<dyn Medium>,
     catalog: &Arc<Catalog>,
     storage: Arc<Storage>,
 ) -> Result<Arc<Ingest>, ServeError> {
-    let data_dir = config.object_store.data_dir().map(Path::to_owned);
-    let node_id = config.node_id.clone();
     let ingest_config = IngestConfig {
         wal: WalConfig {
             flush_interval: config.wal_flush_interval,
@@ -426,18 +470,7 @@ async fn open_ingest(
         snapshot: config.snapshot.clone(),
     };
     let catalog = Arc::clone(catalog);
-    let runtime = tokio::runtime::Handle::current();
-    let open = move || -> Result<Ingest, ServeError> {
-        let medium: Box<dyn Medium> = match data_dir {
-            Some(data_dir) => Box::new(FileMedium::open(data_dir.join(&node_id).join("wal"))?),
-            None => Box::new(ObjectMedium::new(
-                object_store,
-                &format!("{node_id}/wal"),
-                runtime,
-            )),
-        };
-        Ok(Ingest::open(medium, ingest_config, catalog, storage)?)
-    };
+    let open = move || Ingest::open(medium, ingest_config, catalog, storage);
     let opened = tokio::task::spawn_blocking(open).await;
     Ok(Arc::new(
         opened.expect("opening the log neither panics nor is cancelled")?,

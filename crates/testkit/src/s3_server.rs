@@ -90,6 +90,27 @@ impl S3Server {
         arguments.map(str::to_owned).to_vec()
     }
 
+    /// The names of its objects that begin so, in order.
+    pub async fn names(&self, prefix: &str) -> Vec<String> {
+        let url = format!("{}/{BUCKET}?list-type=2&prefix={prefix}", self.endpoint);
+        let answer = Client::new().get(url).send().await.expect("moto answers");
+        let listing = answer.text().await.expect("moto answers");
+        assert!(
+            !listing.contains("<IsTruncated>true"),
+            "a test has few objects: {listing}"
+        );
+        let keys = listing.split("<Key>").skip(1);
+        let keys = keys.filter_map(|key| Some(key.split_once("</Key>")?.0.to_owned()));
+        keys.collect()
+    }
+
+    /// Removes an object, as who administers the bucket would.
+    pub async fn remove(&self, name: &str) {
+        let url = format!("{}/{BUCKET}/{name}", self.endpoint);
+        let removed = Client::new().delete(url).send().await.expect("moto answers");
+        assert!(removed.status().is_success(), "{name}: {}", removed.status());
+    }
+
     /// Stops it where it is: connections stay open and nothing is answered.
     pub fn pause(&self) {
         self.signal(Signal::STOP);

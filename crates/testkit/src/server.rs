@@ -228,6 +228,28 @@ impl TestServer {
         status.code().unwrap_or(-1)
     }
 
+    /// Waits until the server ends by itself and returns its exit code.
+    pub async fn ended(&mut self) -> i32 {
+        let mut process = self.process.take().expect("server runs");
+        let status = eventually("server ends", async || process.try_wait().expect("wait")).await;
+        status.code().unwrap_or(-1)
+    }
+
+    /// Stops the process where it is: connections stay open and nothing is answered.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("server runs");
+        kill_process(Pid::from_child(process), signal).expect("server can be signalled");
+    }
+
     /// Starts the server again on the same data, after [`kill`](Self::kill) or [`stop`](Self::stop).
     pub async fn restart(&mut self) {
         assert!(self.process.is_none(), "server still runs");

@@ -1,8 +1,11 @@
 //! Virtual environments that tests share.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -20,25 +23,38 @@ pub fn shared_venv() -> PathBuf {
 
 /// A virtual environment with packages of the package index, kept like the shared one.
 ///
-/// `None` where they cannot be installed, which is said on standard error: a test without them shows nothing.
+/// `None` where they cannot be installed, which is said on standard error: a test without them shows nothing. It is tried once
+/// a process.
 pub fn venv_with(packages: &[&str]) -> Option<PathBuf> {
-    kept_venv(&format!("venv-{}", packages.join("-")), |venv| {
-        make(venv, &[]);
-        let output = Command::new(venv.join("bin/python"))
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-            .args(packages)
-            .output()
-            .expect("the environment has a Python");
-        if !output.status.success() {
-            say_skipped(packages, &String::from_utf8_lossy(&output.stderr));
-        }
-        output.status.success()
-    })
+    static TRIED: Mutex<BTreeMap<String, Option<PathBuf>>> = Mutex::new(BTreeMap::new());
+    let name = format!("venv-{}", packages.join("-"));
+    let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
+    let venv = tried.entry(name.clone()).or_insert_with(|| {
+        kept_venv(&name, |venv| {
+            make(venv, &[]);
+            let output = Command::new(venv.join("bin/python"))
+                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+                .args(packages)
+                .output()
+                .expect("the environment has a Python");
+            if !output.status.success() {
+                say_skipped(packages, &String::from_utf8_lossy(&output.stderr));
+            }
+            output.status.success()
+        })
+    });
+    venv.clone()
 }
 
-#[expect(clippy::print_stderr, reason = "for who runs the tests")]
+/// Past the capture of tests' output, which a test that passes does not show.
 fn say_skipped(packages: &[&str], reason: &str) {
-    eprintln!("SKIPPED: {} cannot be installed:\n{reason}", packages.join(", "));
+    let packages = packages.join(" ");
+    let message = format!(
+        "SKIPPED: tests that need the Python packages {packages} show nothing on this machine, pip cannot install them:\n{reason}\
+         They come from the package index: allow access to it, or name one that can be reached in PIP_INDEX_URL.\n"
+    );
+    // Nobody to tell it to is no reason to fail.
+    let _ = std::io::stderr().write_all(message.as_bytes());
 }
 
 /// The environment of that name, made by `make` unless it is there already. `make` tells whether it could.

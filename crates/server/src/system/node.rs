@@ -23,8 +23,6 @@ pub(crate) struct NodeInfo {
     pub(crate) started_ns: i64,
     /// Settings without secrets, a JSON object.
     pub(crate) settings: String,
-    /// Span of time that the newest files cover by the interface, which this server does not divide time by.
-    pub(crate) generation_seconds: u64,
 }
 
 /// Two tables in `_internal`.
@@ -94,10 +92,8 @@ impl SystemTables for NodeTables {
     fn scan(&self, database: &str, table: &str, scan: SystemScan) -> SystemRows {
         let columns = match table {
             NODES => self.nodes(),
-            GENERATION_DURATIONS => vec![
-                numbers(std::iter::once(1)),
-                numbers(std::iter::once(self.node.generation_seconds)),
-            ],
+            // Here files have no generations, and no span of time that all of them keep to.
+            GENERATION_DURATIONS => vec![numbers(std::iter::empty()), numbers(std::iter::empty())],
             _ => Vec::new(),
         };
         answer(self.tables(database), table, &scan, columns)

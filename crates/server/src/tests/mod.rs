@@ -117,7 +117,6 @@ impl Server {
             core_count: 2,
             started_ns: 1,
             settings: "{}".to_owned(),
-            generation_seconds: 600,
         };
         let query = Arc::new(QueryEngine::new(
             Arc::clone(&catalog),

@@ -3,49 +3,18 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tidemill_testkit::{S3Server, ServerOptions, TestServer, eventually};
+use tidemill_testkit::{S3Server, eventually};
 
-use crate::PROGRAM;
+use crate::{refused, server_on};
 
-async fn server_on(store: &S3Server, more: &[&str]) -> TestServer {
-    let options = ServerOptions {
-        without_plugins: true,
-        object_store: Some(store.arguments()),
-        arguments: more.iter().map(|argument| (*argument).to_owned()).collect(),
-        ..ServerOptions::default()
-    };
-    TestServer::start_with(PROGRAM, options).await
-}
-
-const FAST: [&str; 2] = ["--wal-flush-interval", "10ms"];
-
-/// A server that is expected to refuse: how it ends, and what it says.
-async fn refused(storage: &[String]) -> (i32, String) {
-    let node = [
-        "--node-id",
-        "test",
-        "--http-bind",
-        "127.0.0.1:0",
-        "--without-auth",
-    ];
-    let output = tokio::process::Command::new(PROGRAM)
-        .arg("serve")
-        .args(node)
-        .args(storage)
-        .output()
-        .await
-        .expect("the program starts");
-    let said = [output.stdout, output.stderr].concat();
-    let code = output.status.code().unwrap_or(-1);
-    (code, String::from_utf8_lossy(&said).into_owned())
-}
+pub(crate) const FAST: [&str; 2] = ["--wal-flush-interval", "10ms"];
 
 #[tokio::test]
 async fn a_kill_and_a_clean_stop_lose_nothing() {
     let Some(store) = S3Server::start().await else {
         return;
     };
-    let mut server = server_on(&store, &FAST).await;
+    let mut server = server_on(store.arguments(), &FAST).await;
     server.write("d", "m,host=a v=1 1").await;
     server.kill();
     server.restart().await;
@@ -65,27 +34,11 @@ async fn a_kill_and_a_clean_stop_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_second_server_of_the_same_name_refuses() {
-    let Some(store) = S3Server::start().await else {
-        return;
-    };
-    let mut server = server_on(&store, &FAST).await;
-    let (code, said) = refused(&store.arguments()).await;
-    assert_eq!(code, 1, "{said}");
-    let expected = format!("node id 'test' is in use: process {} on host ", server.pid());
-    assert!(said.contains(&expected), "{said}");
-    assert!(said.contains("start this one with another --node-id"), "{said}");
-    // The first one has noticed nothing.
-    server.write("d", "m v=1 1").await;
-    assert_eq!(server.stop().await, 0, "{}", server.log());
-}
-
-#[tokio::test]
 async fn a_log_record_is_an_object_a_flush_interval() {
     let Some(store) = S3Server::start().await else {
         return;
     };
-    let server = server_on(&store, &["--wal-flush-interval", "300ms"]).await;
+    let server = server_on(store.arguments(), &["--wal-flush-interval", "300ms"]).await;
     // A table that is there: otherwise the catalog's own record would take part of the time.
     server.write("d", "m v=0 0").await;
     let started = Instant::now();
@@ -136,7 +89,7 @@ async fn a_store_that_does_not_answer_for_a_while_costs_nothing() {
     let Some(store) = S3Server::start().await else {
         return;
     };
-    let server = server_on(&store, &FAST).await;
+    let server = server_on(store.arguments(), &FAST).await;
     server.write("d", "m v=1 1").await;
     store.pause();
     let waiting = tokio::spawn({
