@@ -181,7 +181,7 @@ async fn the_written_form_is_stable() {
             "time_min":-6,"time_max":7,"lsn_first":8,"lsn_last":9,"deletes_through":10}},
         {"add_file":{"id":4294967297,"database":1,"table":2,"path":"p2","byte_size":3,"checksum":4,"row_count":5,
             "time_min":-6,"time_max":7,"lsn_first":8,"lsn_last":9,"deletes_through":10,"effort":"low"}},
-        {"add_file":{"id":4294967297,"database":1,"table":3,"path":"r","byte_size":3,"checksum":4,"row_count":5,
+        {"add_file":{"id":4294967298,"database":1,"table":3,"path":"r","byte_size":3,"checksum":4,"row_count":5,
             "time_min":-6,"time_max":7,"lsn_first":8,"lsn_last":9,"deletes_through":10,"tail":{"start":1,"checksum":2}}},
         {"add_delete":{"lsn":11,"database":1,"table":2,"time_first":-1,"time_last":1,
             "conditions":[{"column":3,"negated":true,"values":["a","b"]}]}},
@@ -192,7 +192,10 @@ async fn the_written_form_is_stable() {
         Edit::AddFile(file) => Some(file.effort),
         _ => None,
     });
-    assert_eq!(efforts.collect::<Vec<_>>(), [Effort::High, Effort::Low]);
+    assert_eq!(
+        efforts.collect::<Vec<_>>(),
+        [Effort::High, Effort::Low, Effort::High]
+    );
     manifest.commit(edits).await.unwrap();
     let path = Path::from(format!("node/manifest/log/{:020}", 2));
     let bytes = store.memory().get(&path).await.unwrap().bytes().await.unwrap();

@@ -263,7 +263,8 @@ impl Compactor {
         })
     }
 
-    /// Whether it was damage that a job failed of. Then the next plan of the table goes without the damaged file.
+    /// Whether it was damage that a job failed of, which was not known. Then the next plan of the table goes without the
+    /// damaged file.
     fn leave_damaged_alone(&self, error: &CompactionError, plan: &Plan, now_ns: i64) -> bool {
         let CompactionError::File(FileError::Damaged { path, .. }) = error else {
             return false;
@@ -271,7 +272,10 @@ impl Compactor {
         let Some(file) = plan.inputs.iter().find(|file| *file.path == **path) else {
             return false;
         };
-        self.damaged.lock().insert(file.id, now_ns + RETRY_DAMAGED_NS);
+        let known = self.damaged.lock().insert(file.id, now_ns + RETRY_DAMAGED_NS);
+        if known.is_some() {
+            return false;
+        }
         if let Some(view) = self.tables.lock().get_mut(&file.table) {
             view.valid_until = now_ns;
         }

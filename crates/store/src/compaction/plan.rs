@@ -293,6 +293,7 @@ impl<'a> Planner<'a> {
         });
         let largest = hasty
             .into_iter()
+            .filter(|position| !self.is_damaged(*position))
             .max_by_key(|position| self.files[*position].byte_size)?;
         let value = self.files[largest].byte_size as f64;
         Some(self.rewrite(CompactionReason::Effort, &[largest], 1, value))

@@ -184,7 +184,7 @@ mod tests {
     use tidemill_catalog::{DatabaseId, TableId};
 
     use super::*;
-    use crate::FileId;
+    use crate::{Effort, FileId};
 
     /// Rows of some bytes, with a tail of some more beside the checksums; written in pieces.
     fn written(row_bytes: usize, tail_bytes: usize, piece: usize) -> (DataFile, Vec<u8>) {
@@ -215,6 +215,7 @@ mod tests {
                 start: row_bytes as u64,
                 checksum: crc32_iscsi(&bytes[row_bytes..]),
             }),
+            effort: Effort::Low,
         };
         (file, bytes)
     }

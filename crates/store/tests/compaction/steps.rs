@@ -6,7 +6,6 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use tidemill_catalog::{Catalog, TableId};
-use tidemill_store::Edit;
 use tidemill_store::compaction::{
     BackgroundCompaction, CompactionConfig, CompactionPolicy, CompactionReason,
 };
@@ -254,4 +253,28 @@ async fn damage_of_an_old_file_is_not_rewritten() {
     let told = format!("its checksum does not match at bytes 0..{}", victim.byte_size);
     assert!(error.to_string().contains(&told), "{error}");
     assert_eq!(node.compactor.compact_once(10 * HOUR).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_not_tried_again_for_any_reason() {
+    let (catalog, table) = catalog(None).await;
+    let policy = CompactionPolicy {
+        rewrite_after_ns: HOUR,
+        rewrite_bytes_min: 0,
+        ..CompactionPolicy::default()
+    };
+    let node = Node::open(Arc::new(InMemory::new()), &catalog, table, policy).await;
+    node.snapshot(&hour_of_rows(0, 10), 1, &[]).await;
+    let file = Arc::clone(&node.files().files[0]);
+    damage(&node, &file).await;
+    assert_eq!(node.compactor.compact_once(0).await.unwrap(), None);
+    let error = node.compactor.compact_once(HOUR).await.unwrap_err();
+    assert!(error.to_string().contains(&*file.path), "{error}");
+    assert_eq!(node.compactor.compact_once(HOUR).await.unwrap(), None);
+    let delete = node.row_delete(2, None, (0, 4));
+    node.storage.store().await_delete(&delete);
+    assert_eq!(node.compactor.compact_once(HOUR + 1).await.unwrap(), None);
+    let later = 2 * HOUR - 1;
+    assert_eq!(node.compactor.compact_once(later).await.unwrap(), None);
+    assert_eq!(node.compactor.stats().failures, 1);
 }
