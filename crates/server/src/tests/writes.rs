@@ -208,7 +208,7 @@ async fn a_schema_that_finds_no_room_on_the_disk_is_refused_like_a_write() {
         ("/write?db=d", "error"),
         ("/api/v2/write?bucket=d", "message"),
     ] {
-        for lines in ["m new=1 2", "n v=1 2"] {
+        for lines in ["m w=1 2", "n v=1 2"] {
             objects.fail_next_put(Fault::DiskFull);
             refused(&write(path, lines).await, field);
         }
@@ -230,9 +230,9 @@ async fn a_schema_that_finds_no_room_on_the_disk_is_refused_like_a_write() {
     for (what, body) in [("database", database), ("table", table)] {
         assert_eq!(create(what, body).await.status, 200, "{what}");
     }
-    assert_eq!(write("/api/v3/write_lp?db=d", "m new=1 2").await.status, 204);
+    assert_eq!(write("/api/v3/write_lp?db=d", "m w=1 2").await.status, 204);
     assert_eq!(
-        server.rows("d", "SELECT new FROM m WHERE new > 0").await,
-        json!([{"new": 1.0}])
+        server.rows("d", "SELECT w FROM m WHERE w > 0").await,
+        json!([{"w": 1.0}])
     );
 }

@@ -3,8 +3,8 @@
 use crate::storage::parts::Part;
 
 /// Files written at once at most. A small file is waiting for the store most of its time, on a disk for two syncs, and a
-/// disk does many of these in hardly more time than one.
-const FILES_AT_ONCE_MAX: usize = 32;
+/// disk does several of these in hardly more time than one; beyond a dozen there is nothing to win, and the log's syncs would wait.
+const FILES_AT_ONCE_MAX: usize = 16;
 /// Memory for a file that is being encoded, beside that for its rows.
 const ENCODER_BYTES: usize = 4 * 1024 * 1024;
 

@@ -28,6 +28,7 @@ pub(super) struct SimTable {
     next_lsn: u64,
     pub(super) now: i64,
     pub(super) keep_from: i64,
+    pub(super) damaged: Option<FileId>,
     pub(super) ingested: u64,
     pub(super) rewritten: u64,
     pub(super) jobs: u64,
@@ -51,6 +52,7 @@ impl SimTable {
             next_lsn: 1,
             now: 0,
             keep_from: i64::MIN,
+            damaged: None,
             ingested: 0,
             rewritten: 0,
             jobs: 0,
@@ -113,7 +115,7 @@ impl SimTable {
             due_deletes: &[],
             keep_from: self.keep_from,
             age_ns: &age,
-            is_damaged: &|_| false,
+            is_damaged: &|id| self.damaged == Some(id),
         };
         plan(&input, &self.policy)
     }

@@ -241,6 +241,17 @@ fn a_file_that_stays_alone_is_written_anew_once() {
 }
 
 #[test]
+fn a_damaged_file_is_not_written_anew() {
+    let mut table = SimTable::new(4000);
+    table.policy.rewrite_bytes_min = 100;
+    table.snapshot(even(0, DAY, 3000, 3));
+    table.damaged = table.files().first().map(|file| file.id);
+    table.now = 100 * DAY;
+    table.compact();
+    assert_eq!(table.jobs, 0);
+}
+
+#[test]
 fn what_is_merged_anyway_is_not_written_anew_before() {
     let mut table = SimTable::new(4000);
     table.policy.rewrite_bytes_min = 1;
