@@ -419,3 +419,77 @@ pub(crate) fn parse_head(content: &[u8]) -> Option<LetterHead> {
     let head: LetterHead = serde_json::from_slice(content.get(4..4 + length)?).ok()?;
     (head.format == FORMAT_VERSION).then_some(head)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRITES: &[u8] = include_bytes!("../tests/fixtures/version1.writes");
+    const SCHEDULE: &[u8] = include_bytes!("../tests/fixtures/version1.schedule");
+
+    /// The letters of version 1, each with its batch.
+    fn letters() -> [(LetterHead, Bytes); 2] {
+        let tables = vec![("cpu".to_owned(), vec![3, 4]), ("größe".to_owned(), vec![5])];
+        let writes = LetterHead {
+            format: 1,
+            time_ns: 1_700_000_000_000_000_000,
+            run_id: "w-12".to_owned(),
+            work: LetterWork::Writes(tables),
+            rows: 3,
+            depth: 2,
+            attempts: 20,
+            error: "ValueError: \"as asked\"".to_owned(),
+        };
+        let schedule = LetterHead {
+            time_ns: -1,
+            run_id: "s-1".to_owned(),
+            work: LetterWork::Schedule(60_000_000_000),
+            rows: 0,
+            depth: 0,
+            ..writes.clone()
+        };
+        [
+            (writes, Bytes::from_static(b"\x00\x01\xff of streams")),
+            (schedule, Bytes::new()),
+        ]
+    }
+
+    /// Every version that was released is read; letters that it wrote are kept in `tests/fixtures`.
+    #[test]
+    fn letters_of_version_1_are_read_and_written() {
+        for ((head, batch), stored) in letters().into_iter().zip([WRITES, SCHEDULE]) {
+            assert_eq!(parse_head(stored), Some(head.clone()));
+            let head_end = 4 + head_length(stored).unwrap() as usize;
+            assert_eq!(stored[head_end..], batch);
+            assert_eq!(
+                encode(&head, &batch),
+                stored,
+                "a new version needs a fixture of its own"
+            );
+        }
+    }
+
+    #[test]
+    fn damaged_letters_are_none() {
+        for length in 0..4 + head_length(WRITES).unwrap() as usize {
+            assert_eq!(parse_head(&WRITES[..length]), None, "{length} bytes");
+        }
+        for place in 0..WRITES.len() {
+            let mut damaged = WRITES.to_vec();
+            damaged[place] ^= 0x80;
+            // Whatever it is taken for, it is no panic.
+            let _ = parse_head(&damaged);
+        }
+    }
+
+    /// Makes the fixtures of the present version; those of later ones get other names, and these stay.
+    #[test]
+    #[ignore = "changes files of the repository"]
+    fn write_the_fixtures() {
+        for ((head, batch), name) in letters().into_iter().zip(["writes", "schedule"]) {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+            let path = format!("{folder}/version{FORMAT_VERSION}.{name}");
+            std::fs::write(path, encode(&head, &batch)).unwrap();
+        }
+    }
+}

@@ -107,7 +107,7 @@ pub fn check_progress(bytes: &[u8]) -> Result<(), ProgressImageError> {
 mod tests {
     use proptest::prelude::*;
     use tidemill_catalog::DatabaseId;
-    use tidemill_triggers::Position;
+    use tidemill_triggers::{LogRange, Position};
 
     use super::*;
     use crate::progress::{StateChange, TriggerKey};
@@ -150,6 +150,46 @@ mod tests {
             prop_assert!(decode(Lsn(lsn), &damaged).is_err());
             prop_assert!(decode(Lsn(lsn), &image[..position]).is_err());
         }
+    }
+
+    const VERSION_1: &[u8] = include_bytes!("../tests/fixtures/version1.progress");
+    const PLACE: Lsn = Lsn(77);
+
+    fn progress_of_version_1() -> Vec<TriggerProgress> {
+        let trigger = |trigger_id| TriggerKey {
+            database: DatabaseId(1),
+            trigger_id,
+        };
+        let change = |key: &str, value: &'static [u8]| StateChange {
+            key: key.to_owned(),
+            value: Some(value.into()),
+        };
+        let finished = vec![LogRange { after: 7, through: 9 }];
+        vec![
+            TriggerProgress {
+                state: vec![change("größe", b"\x00value"), change("", b"")],
+                ..TriggerProgress::at(trigger(2), Position::from_parts(5, finished).unwrap())
+            },
+            TriggerProgress {
+                scheduled_ns: Some(-1),
+                ..TriggerProgress::at(trigger(3), Position::at(PLACE.0))
+            },
+        ]
+    }
+
+    #[test]
+    fn an_image_of_version_1_is_read_and_written() {
+        assert_eq!(decode(PLACE, VERSION_1).unwrap(), progress_of_version_1());
+        let written = encode(PLACE, &progress_of_version_1());
+        assert_eq!(written, VERSION_1, "a new version needs a fixture of its own");
+    }
+
+    /// Makes the fixture of the present version; those of later ones get other names, and this one stays.
+    #[test]
+    #[ignore = "changes a file of the repository"]
+    fn write_the_fixture() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/version1.progress");
+        std::fs::write(path, encode(PLACE, &progress_of_version_1())).unwrap();
     }
 
     #[test]

@@ -301,6 +301,13 @@ fn records_of_earlier_formats_are_read() {
     assert_eq!(commit.progress, progress_of_format_4());
 }
 
+#[test]
+fn what_is_written_has_the_format_of_the_newest_fixture() {
+    let newest = include_bytes!("fixtures/format4.record");
+    let written = record::encode(&record::decode(newest).unwrap());
+    assert_eq!(written, newest, "a new format needs a fixture of its own");
+}
+
 fn progress_of_format_4() -> Vec<TriggerProgress> {
     let trigger = TriggerKey {
         database: DatabaseId(1),

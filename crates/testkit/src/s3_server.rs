@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use reqwest::Client;
+use reqwest::{Client, RequestBuilder, Response};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
@@ -14,6 +15,10 @@ use crate::wait::eventually;
 const BUCKET: &str = "tidemill";
 /// What moto calls itself in its log, before its port.
 const ADDRESS_PREFIX: &str = "Running on http://127.0.0.1:";
+
+/// Who has a key; moto looks no closer.
+const SIGNED: &str =
+    "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=none";
 
 /// A server of moto with one bucket in its memory. Dropping it kills it.
 #[derive(Debug)]
@@ -93,7 +98,7 @@ impl S3Server {
     /// The names of its objects that begin so, in order.
     pub async fn names(&self, prefix: &str) -> Vec<String> {
         let url = format!("{}/{BUCKET}?list-type=2&prefix={prefix}", self.endpoint);
-        let answer = Client::new().get(url).send().await.expect("moto answers");
+        let answer = administrator(Client::new().get(url)).await;
         let listing = answer.text().await.expect("moto answers");
         assert!(
             !listing.contains("<IsTruncated>true"),
@@ -104,10 +109,33 @@ impl S3Server {
         keys.collect()
     }
 
+    /// Puts the files below a folder as objects, whose names are their paths below the folder.
+    pub async fn upload(&self, folder: &Path) {
+        let client = Client::new();
+        let mut folders = vec![folder.to_owned()];
+        while let Some(next) = folders.pop() {
+            for entry in fs::read_dir(&next).expect("a folder can be read") {
+                let path = entry.expect("a folder can be read").path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let name = path
+                    .strip_prefix(folder)
+                    .expect("it lies in the folder")
+                    .display();
+                let url = format!("{}/{BUCKET}/{name}", self.endpoint);
+                let content = fs::read(&path).expect("a file can be read");
+                let put = administrator(client.put(url).body(content)).await;
+                assert!(put.status().is_success(), "{name}: {}", put.status());
+            }
+        }
+    }
+
     /// Removes an object, as who administers the bucket would.
     pub async fn remove(&self, name: &str) {
         let url = format!("{}/{BUCKET}/{name}", self.endpoint);
-        let removed = Client::new().delete(url).send().await.expect("moto answers");
+        let removed = administrator(Client::new().delete(url)).await;
         assert!(removed.status().is_success(), "{name}: {}", removed.status());
     }
 
@@ -124,6 +152,12 @@ impl S3Server {
     fn signal(&self, signal: Signal) {
         kill_process_group(Pid::from_child(&self.process), signal).expect("moto can be signalled");
     }
+}
+
+/// Sends a request as who administers the bucket: moto refuses others what servers have put.
+async fn administrator(request: RequestBuilder) -> Response {
+    let request = request.header("authorization", SIGNED);
+    request.send().await.expect("moto answers")
 }
 
 impl Drop for S3Server {

@@ -6,6 +6,7 @@ mod backup;
 mod dead_letters;
 mod deletions;
 mod documentation;
+mod formats;
 mod http_query;
 mod http_write;
 mod isolation;

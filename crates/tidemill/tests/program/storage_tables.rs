@@ -11,6 +11,7 @@ use crate::server_on;
 /// Every write becomes a file.
 const SNAPSHOTS: [&str; 2] = ["--force-snapshot-mem-threshold", "1"];
 const WRITES: u64 = 5;
+const MONTH_NS: u64 = 30 * 24 * 3600 * 1_000_000_000;
 
 fn number(row: &Value, name: &str) -> u64 {
     row[name].as_u64().unwrap_or_else(|| panic!("no {name}: {row}"))
@@ -170,7 +171,7 @@ async fn tables_and_databases_are_listed_with_what_becomes_of_them() {
     assert_eq!(
         tables[0],
         json!({"database_name": "d", "table_name": "m", "column_count": 5, "series_key_columns": "host, region",
-            "last_cache_count": 0, "distinct_cache_count": 0, "deleted": false})
+            "last_cache_count": 0, "distinct_cache_count": 0, "deleted": false, "retention_period_ns": MONTH_NS})
     );
     let deleted = &tables[1];
     assert_eq!(
@@ -186,10 +187,9 @@ async fn tables_and_databases_are_listed_with_what_becomes_of_them() {
         )
         .await;
     assert_eq!(databases.len(), 2, "{databases:?}");
-    let month_ns = 30_u64 * 24 * 3600 * 1_000_000_000;
     assert_eq!(
         databases[0],
-        json!({"database_name": "d", "retention_period_ns": month_ns, "deleted": false})
+        json!({"database_name": "d", "retention_period_ns": MONTH_NS, "deleted": false})
     );
     assert_eq!(databases[1]["deleted"], true);
     assert!(databases[1]["hard_deletion_time"].is_string(), "{databases:?}");
