@@ -2,6 +2,8 @@
 
 #[path = "support/mutated_manifest.rs"]
 mod mutated_manifest;
+#[path = "../../checkpoint_log/tests/support/mutated_objects.rs"]
+mod mutated_objects;
 
 use proptest::prelude::*;
 

@@ -111,7 +111,7 @@ impl ManifestState {
                 if is_known {
                     return Err(format!("file {} is added twice", file.id));
                 }
-                self.next_file_id = self.next_file_id.max(file.id.0 + 1);
+                self.next_file_id = self.next_file_id.max(file.id.0.saturating_add(1));
                 self.files.insert(file.id, Arc::new(file.clone()));
             }
             Edit::RemoveFile { id } => {

@@ -1,10 +1,11 @@
 //! The check behind the fuzz target of the log reader: whatever happens to the bytes of a log, opening it either
 //! fails or gives a prefix of what was written.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tidemill_simulation::SimDisk;
-use tidemill_wal::{Disk, FileMedium, Lsn, Medium, WalConfig, WalError};
+use tidemill_wal::{Disk, FileMedium, Lsn, Medium, WalConfig, WalError, read_segment};
 
 use super::log_file::{group, recover};
 
@@ -43,6 +44,25 @@ pub fn check_mutated_log(input: &[u8]) {
         }
         Err(WalError::Damaged { .. } | WalError::Gap { .. }) => {}
         Err(error) => panic!("unexpected error: {error}"),
+    }
+}
+
+/// Any bytes as a segment: it says what it found in them, and that is no more than there is.
+pub fn check_segment(segment: &[u8]) {
+    for is_last in [false, true] {
+        let (mut records, mut bytes) = (0, 0);
+        let content = read_segment(Lsn(1), segment, is_last, |lsn, payload| {
+            records += 1;
+            bytes += payload.len();
+            assert_eq!(lsn, Lsn(records));
+            ControlFlow::Continue(())
+        });
+        assert_eq!(content.next, Lsn(records + 1));
+        assert!(bytes + content.torn_bytes as usize <= segment.len());
+        let is_whole = content.torn_bytes == 0 && content.damage.is_none();
+        // A header of a segment and one of each record.
+        assert!(!is_whole || bytes + 32 * (1 + records as usize) == segment.len());
+        assert!(content.resumes.is_none_or(|resumes| resumes > content.next));
     }
 }
 

@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use tidemill_lineproto::{ParseOptions, Precision, parse};
 
-#[path = "../../tests/parser/invariants.rs"]
+#[path = "../../crates/lineproto/tests/parser/invariants.rs"]
 mod invariants;
 
 const STRING_BYTES_MAX: usize = 64;

@@ -1,0 +1,13 @@
+//! Damages a manifest in every way it can think of and opens it: no panic, and nothing but a state that it had, unless the
+//! damage has right checksums.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../../crates/store/tests/support/mutated_manifest.rs"]
+mod mutated_manifest;
+#[path = "../../crates/checkpoint_log/tests/support/mutated_objects.rs"]
+mod mutated_objects;
+
+fuzz_target!(|recipe: &[u8]| mutated_manifest::check_mutated_manifest(recipe));
