@@ -36,9 +36,9 @@ impl Room {
         }
     }
 
-    /// Whether the buffer is below its limit.
+    /// Whether the buffer, with what it takes to make files of it, is below its limit.
     pub(crate) fn is_there(&self, store: &Store) -> bool {
-        store.total_bytes() < self.bytes_max
+        store.occupied_bytes() < self.bytes_max
     }
 
     /// Wakes those who wait.
@@ -81,7 +81,7 @@ impl Room {
     fn refuse(&self, store: &Store) -> WriteError {
         self.refused.fetch_add(1, Ordering::Relaxed);
         WriteError::BufferFull {
-            bytes: store.total_bytes(),
+            bytes: store.occupied_bytes(),
             bytes_max: self.bytes_max,
         }
     }

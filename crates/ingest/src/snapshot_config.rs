@@ -9,8 +9,8 @@ const MEBIBYTE: usize = 1024 * 1024;
 pub struct SnapshotConfig {
     /// Memory of the buffer from which on a snapshot is made.
     pub buffer_bytes_soft: usize,
-    /// Memory of the buffer from which on writers wait, and then are refused. Requests that are let in go beyond it by
-    /// what they write.
+    /// Memory of the buffer, rows that are being made into files counted twice, from which on writers wait, and then are
+    /// refused. Requests that are let in go beyond it by what they write.
     pub buffer_bytes_max: usize,
     /// How long a writer waits for room.
     pub room_wait_max: Duration,

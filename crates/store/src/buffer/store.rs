@@ -43,6 +43,8 @@ pub struct Store {
     config: StoreConfig,
     tables: RwLock<HashMap<TableId, Arc<TableBuffer>, RandomState>>,
     total_bytes: SharedByteCount,
+    /// Of the rows that are being made into files.
+    flushing_bytes: AtomicUsize,
     merger: Merger,
 }
 
@@ -53,6 +55,7 @@ impl Store {
             config,
             tables: RwLock::default(),
             total_bytes: Arc::new(AtomicUsize::new(0)),
+            flushing_bytes: AtomicUsize::new(0),
             merger: Merger::start(),
         }
     }
@@ -182,6 +185,26 @@ impl Store {
         self.total_bytes.load(Ordering::Relaxed)
     }
 
+    /// [`Self::total_bytes`], and once more those of the rows that are being made into files at this moment: to encode
+    /// them takes memory too, and less than they have.
+    pub fn occupied_bytes(&self) -> usize {
+        self.total_bytes() + self.flushing_bytes()
+    }
+
+    /// Bytes of the rows that are being made into files.
+    pub(crate) fn flushing_bytes(&self) -> usize {
+        self.flushing_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes as such until the answer is dropped.
+    pub(crate) fn count_flushing(&self, bytes: usize) -> FlushingBytes<'_> {
+        self.flushing_bytes.fetch_add(bytes, Ordering::Relaxed);
+        FlushingBytes {
+            count: &self.flushing_bytes,
+            bytes,
+        }
+    }
+
     /// The buffer in numbers; not one moment for all tables.
     pub fn stats(&self) -> StoreStats {
         let mut tables: Vec<_> = self.buffers().iter().map(|buffer| buffer.stats()).collect();
@@ -220,5 +243,17 @@ impl Store {
             ))
         };
         Arc::clone(self.tables.write().entry(table).or_insert_with(new_buffer))
+    }
+}
+
+/// Bytes of rows that are being made into a file.
+pub(crate) struct FlushingBytes<'a> {
+    count: &'a AtomicUsize,
+    bytes: usize,
+}
+
+impl Drop for FlushingBytes<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

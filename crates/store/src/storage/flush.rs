@@ -13,7 +13,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tidemill_catalog::{CatalogState, TableId};
 
-use crate::storage::pace::{Pace, memory_of};
+use crate::storage::pace::Pace;
 use crate::storage::parts::{Part, parts_of};
 use crate::storage::progress_object::progress_path;
 use crate::storage::sorting::sorted;
@@ -115,26 +115,25 @@ impl Storage {
         pace: &Pace,
     ) -> Result<Vec<DataFile>, FlushError> {
         let mut waiting = parts.into_iter().peekable();
-        let mut bytes_in_hand = 0;
         let mut writing = FuturesUnordered::new();
         let (mut files, mut failure): (Vec<DataFile>, Option<FileError>) = (Vec::new(), None);
         loop {
             while failure.is_none()
-                && let Some(part) =
-                    waiting.next_if(|part| pace.admits(writing.len(), bytes_in_hand, memory_of(part)))
+                && let Some(part) = waiting
+                    .next_if(|part| pace.admits(writing.len(), self.store().flushing_bytes(), part.byte_size))
             {
-                let bytes = memory_of(&part);
-                bytes_in_hand += bytes;
+                let counted = self.store().count_flushing(part.byte_size);
                 writing.push(
-                    self.write_part(part, lsn)
-                        .map(move |written| (written, bytes))
-                        .boxed(),
+                    async move {
+                        let _counted = counted;
+                        self.write_part(part, lsn).await
+                    }
+                    .boxed(),
                 );
             }
-            let Some((written, bytes)) = writing.next().await else {
+            let Some(written) = writing.next().await else {
                 break;
             };
-            bytes_in_hand -= bytes;
             match written {
                 Ok(file) => files.extend(file),
                 // Those that are being written end first: an upload that is dropped leaves something behind.

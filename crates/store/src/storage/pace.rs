@@ -1,7 +1,5 @@
 //! How many files a flush writes at once.
 
-use crate::storage::parts::Part;
-
 /// Files written at once at most. A small file is waiting for the store most of its time, on a disk for two syncs, and a
 /// disk does several of these in hardly more time than one; beyond a dozen there is nothing to win, and the log's syncs would wait.
 const FILES_AT_ONCE_MAX: usize = 16;
@@ -26,16 +24,12 @@ impl Pace {
         }
     }
 
-    /// Whether a part that takes `bytes` may be begun beside others.
+    /// Whether a part of so many bytes may be begun beside `files` others, which have `bytes_in_hand` together.
     pub(super) fn admits(&self, files: usize, bytes_in_hand: usize, bytes: usize) -> bool {
-        files < self.files_min
-            || (files < FILES_AT_ONCE_MAX && bytes_in_hand.saturating_add(bytes) <= self.bytes_max)
+        let encoders = ENCODER_BYTES.saturating_mul(files + 1);
+        let memory = bytes_in_hand.saturating_add(bytes).saturating_add(encoders);
+        files < self.files_min || (files < FILES_AT_ONCE_MAX && memory <= self.bytes_max)
     }
-}
-
-/// About what it takes to make a file of a part.
-pub(super) fn memory_of(part: &Part) -> usize {
-    part.byte_size.saturating_add(ENCODER_BYTES)
 }
 
 #[cfg(test)]
@@ -58,7 +52,7 @@ mod tests {
         let pace = Pace::new(2, 128 * MEBIBYTE);
         assert_eq!(at_once(&pace, 128 * MEBIBYTE), 2);
         assert_eq!(at_once(&pace, 500 * MEBIBYTE), 2);
-        assert_eq!(at_once(&pace, 32 * MEBIBYTE), 8);
+        assert_eq!(at_once(&pace, 32 * MEBIBYTE), 7);
         assert_eq!(at_once(&pace, ENCODER_BYTES), FILES_AT_ONCE_MAX);
         assert_eq!(at_once(&pace, usize::MAX / 100), 2);
     }
