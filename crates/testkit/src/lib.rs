@@ -8,12 +8,14 @@
 //! - Waiting has a deadline and says what it waited for; nothing sleeps to synchronise.
 
 mod faulty_store;
+mod fixtures;
 mod s3_server;
 mod server;
 mod venv;
 mod wait;
 
 pub use faulty_store::{Fault, FaultyStore};
+pub use fixtures::{load_objects, save_objects};
 pub use s3_server::S3Server;
 pub use server::{Answer, CommandOutput, ServerOptions, TestServer};
 pub use venv::{shared_venv, venv_with};

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod formats;
 mod round_trip;
 mod support;
 mod verify;

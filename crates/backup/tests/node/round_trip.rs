@@ -16,7 +16,7 @@ use tidemill_backup::{BackupError, BackupIndex, BackupPlace, check_restored, imp
 use tidemill_catalog::{Catalog, Limits};
 use tidemill_store::{DataFile, Manifest};
 
-fn place(store: &Arc<InMemory>) -> BackupPlace {
+pub(crate) fn place(store: &Arc<InMemory>) -> BackupPlace {
     BackupPlace::new(
         Arc::clone(store) as Arc<dyn ObjectStore>,
         Path::from("backups/monday"),
@@ -24,7 +24,7 @@ fn place(store: &Arc<InMemory>) -> BackupPlace {
     )
 }
 
-async fn stream_of(node: &TestNode) -> Vec<Bytes> {
+pub(crate) async fn stream_of(node: &TestNode) -> Vec<Bytes> {
     export(node.source("node0"), node.holds(), 1_700_000_000_000_000_000)
         .await
         .unwrap()
@@ -32,7 +32,7 @@ async fn stream_of(node: &TestNode) -> Vec<Bytes> {
         .await
 }
 
-async fn take(pieces: Vec<Bytes>, place: &BackupPlace) -> Result<BackupIndex, BackupError> {
+pub(crate) async fn take(pieces: Vec<Bytes>, place: &BackupPlace) -> Result<BackupIndex, BackupError> {
     import(
         stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)),
         place,
@@ -41,7 +41,7 @@ async fn take(pieces: Vec<Bytes>, place: &BackupPlace) -> Result<BackupIndex, Ba
     .await
 }
 
-async fn restored(place: &BackupPlace, store: &Arc<dyn ObjectStore>) -> Result<(), BackupError> {
+pub(crate) async fn restored(place: &BackupPlace, store: &Arc<dyn ObjectStore>) -> Result<(), BackupError> {
     let check = async |_: &BackupIndex| Ok(());
     restore(place, Arc::clone(store), "copy", |_| {}, check)
         .await

@@ -5,6 +5,7 @@
 mod caching;
 mod damage;
 mod deletes;
+mod formats;
 mod merging;
 mod model;
 mod odd_rows;
