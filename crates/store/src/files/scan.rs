@@ -1,7 +1,7 @@
 //! A file as a stream of sorted rows, for merging.
 
 use std::any::Any;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
@@ -51,8 +51,10 @@ impl FileScan {
         let unreadable = |source: ParquetError| self.read_error(source);
         let mut reader = self.files.reader(&self.file);
         let metadata = reader.metadata().await?;
-        let metadata =
-            ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).map_err(unreadable)?;
+        let opened = catch_unwind(|| ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()));
+        let metadata = opened
+            .map_err(|payload| self.panicked(&*payload))?
+            .map_err(unreadable)?;
         let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, metadata);
         let is_wanted = |name: &str| self.schema.index_of(name).is_ok();
         let roots = builder.schema().fields().iter().enumerate();
@@ -67,13 +69,9 @@ impl FileScan {
             .map_err(unreadable)?;
 
         let filter = DeleteFilter::new(&self.schema, &self.deletes)?;
-        // What no checksum has confirmed may make Parquet stumble. After a panic the stream is not asked again.
+        // After a panic the stream is not asked again.
         let rows = AssertUnwindSafe(rows).catch_unwind().map(move |batch| {
-            let panicked = |payload: Box<dyn Any + Send>| {
-                let damage = FileDamage::from_panic(&*payload);
-                self.files.damaged(&self.file, damage)
-            };
-            let batch = batch.map_err(panicked)?;
+            let batch = batch.map_err(|payload| self.panicked(&*payload))?;
             let batch = batch.map_err(|source| self.read_error(source))?;
             let batch = self.with_schema(&batch)?;
             let batch = self.within_time(batch)?;
@@ -124,6 +122,11 @@ impl FileScan {
         let inside =
             BooleanBuffer::collect_bool(times.len(), |row| first <= times[row] && times[row] <= last);
         Ok(filter_record_batch(&batch, &BooleanArray::new(inside, None))?)
+    }
+
+    /// What no checksum has confirmed may make Parquet stumble.
+    fn panicked(&self, payload: &(dyn Any + Send)) -> FileError {
+        self.files.damaged(&self.file, FileDamage::from_panic(payload))
     }
 
     /// A [`FileError`] that went through Parquet's reader comes out as what it was.
