@@ -119,6 +119,29 @@ pub(crate) async fn until_in_files(
     }
 }
 
+/// Waits until a database has at most so many files, as compaction makes them fewer.
+pub(crate) async fn until_fewer_files(
+    api: &mut Api,
+    database: &str,
+    count_max: usize,
+    limit: Duration,
+) -> Result<(), Failure> {
+    let started = Instant::now();
+    loop {
+        let count = data_files(api, database).await?.len();
+        if count <= count_max {
+            return Ok(());
+        }
+        if started.elapsed() >= limit {
+            return Err(Failure::new(format!(
+                "after {} s of compaction {database} still has {count} files, more than {count_max}",
+                limit.as_secs()
+            )));
+        }
+        sleep(LOOK_PAUSE).await;
+    }
+}
+
 /// Everything below a folder that is, or is about to become, a Parquet file.
 pub(crate) fn parquet_paths(folder: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
